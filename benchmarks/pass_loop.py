@@ -77,7 +77,7 @@ def cost_of_row(
     return (time.process_time() - began) / (steps * sum(map(len, rows)))
 
 
-def report_large(sides: Sequence[int], repeat: int, dtype: torch.dtype, samplers: int = 4) -> None:
+def report_large(sides: Sequence[int], repeat: int, dtype: torch.dtype, steps: int, samplers: int = 4) -> None:
     network, loop = large_unet(dtype), PassLoop(CPU)
     call = ForwardCall("unet", network, unet_forward)
     print(
@@ -90,7 +90,7 @@ def report_large(sides: Sequence[int], repeat: int, dtype: torch.dtype, samplers
         pairs = []
         for _ in range(repeat):
             alone = cost_of_row(loop, call, rows, 1, own, at_once=False)
-            pairs.append((alone, cost_of_row(loop, call, rows, 1, shared, at_once=True)))
+            pairs.append((alone, cost_of_row(loop, call, rows, steps, shared, at_once=True)))
         (alone, together) = (min(each) for each in zip(*pairs, strict=True))
         gains = ", ".join(f"{one / other:4.2f} x" for one, other in pairs)
         print(
@@ -133,6 +133,12 @@ def main() -> None:
     parser.add_argument("--part", type=int, choices=(1, 2), help="one of them only")
     parser.add_argument("--side", type=int, nargs="+", default=[16, 32, 64])
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=4,
+        help="of the samplers that share; with the first one they do not know each other",
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -143,7 +149,7 @@ def main() -> None:
     if chosen.part in (None, 2):
         report_own_cost(16, 50, chosen.repeat)
     if chosen.part in (None, 1):
-        report_large(chosen.side, chosen.repeat, getattr(torch, chosen.dtype))
+        report_large(chosen.side, chosen.repeat, getattr(torch, chosen.dtype), chosen.steps)
 
 
 if __name__ == "__main__":

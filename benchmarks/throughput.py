@@ -5,7 +5,8 @@ same work one prompt at a time and several at a time, in turns, with other seeds
 
 1. A prompt of 4 steps that arrives beside one of 50: when its first step is done, when each of the two ends.
 2. Eight prompts of 20 steps at once, and one every 0.1 s: CPU time and wall time of an image, with passes of each
-   prompt's own size (the bits of a run alone) and with passes that up to 8 prompts share (`Settings.together`).
+   prompt's own size (the bits of a run alone), with passes that up to 8 prompts share (`Settings.together`), and as
+   `run_many(share=8)` decides.
 3. Random arrivals, cancels and resumes: whether each prompt has one digest.
 4. A server with one worker process of one thread, and with two: images a second, and memory that they share.
 5. Failover: the seconds from `kill -9` of a worker until the next step of its prompt, with another worker that is
@@ -97,13 +98,18 @@ def head_of_line(made: gf.Engine, side: int, at_once: bool) -> dict[str, float]:
 # -- 2: throughput --------------------------------------------------------------------------------------------------
 
 
-def images(made: gf.Engine, side: int, prompts: int, at_once: bool, every: float = 0.0) -> tuple[float, float]:
-    """CPU seconds and wall seconds of an image."""
+def images(
+    made: gf.Engine, side: int, prompts: int, at_once: bool, every: float = 0.0, is_decided: bool = False
+) -> tuple[float, float]:
+    """CPU seconds and wall seconds of an image. `is_decided`: whether passes are shared is decided by what they were
+    measured to cost."""
     work = [prompt(20, side, TEXTS[at % len(TEXTS)]) for at in range(prompts)]
     cpu, wall = time.process_time(), time.perf_counter()
     if not at_once:
         for one in work:
             made.run(one)
+    elif is_decided:
+        made.run_many(work, at_once=prompts, share=prompts)
     else:
 
         def arrive(at: int) -> None:
@@ -247,23 +253,27 @@ def report_head_of_line(folder: Path, repeat: int) -> None:
             print(f"  first step of the short one, beyond a pass of each: {1000 * statistics.median(rest):.0f} ms")
 
 
-def report_images(folder: Path, repeat: int) -> None:
+def report_images(folder: Path, repeat: int, sides: Sequence[int]) -> None:
     for side, every in ((64, 0.0), (64, 0.1), (128, 0.0), (256, 0.0)):
+        if side not in sides:
+            continue
         with engine(folder) as exact, engine(folder, 8) as shared:
-            ways: dict[str, tuple[gf.Engine, bool]] = {
-                "one at a time": (exact, False),
-                "8 at a time, exact": (exact, True),
-                "8 at a time, shared": (shared, True),
+            ways: dict[str, tuple[gf.Engine, bool, bool]] = {
+                "one at a time": (exact, False, False),
+                "8 at a time, exact": (exact, True, False),
+                "8 at a time, shared": (shared, True, False),
             }
+            if not every:
+                ways["8 at a time, decided"] = (exact, True, True)
             found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
             for _ in range(1 + (repeat if side < 256 else 2)):
-                for way, (made, at_once) in ways.items():
-                    found[way].append(images(made, side, 8, at_once, every if at_once else 0.0))
+                for way, (made, at_once, is_decided) in ways.items():
+                    found[way].append(images(made, side, 8, at_once, every if at_once else 0.0, is_decided))
             print(f"\n8 prompts of 20 steps, {side} px, {'one every 0.1 s' if every else 'at once'}: an image")
             base = min(cpu for cpu, _ in found["one at a time"][1:])
             for way, times in found.items():  # the first of each loads the model
                 cpu, wall = (min(each) for each in zip(*times[1:], strict=True))
-                print(f"  {way:20} {cpu:6.3f} s CPU ({base / cpu:4.2f} x)   {wall:6.3f} s wall", flush=True)
+                print(f"  {way:21} {cpu:6.3f} s CPU ({base / cpu:4.2f} x)   {wall:6.3f} s wall", flush=True)
 
 
 def report_bits(folder: Path, schedules: int) -> None:
@@ -302,6 +312,9 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--schedules", type=int, default=200)
     parser.add_argument("--part", type=int, choices=(1, 2, 3, 4, 5), help="one of them only")
+    parser.add_argument(
+        "--side", type=int, nargs="+", default=[64, 128, 256], help="of the images of part 2, in pixels"
+    )
     chosen = parser.parse_args()
     load = os.getloadavg()[0]
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, load {load:.0f} at the start")
@@ -309,7 +322,7 @@ def main() -> None:
         if chosen.part in (None, 1):
             report_head_of_line(Path(name), chosen.repeat)
         if chosen.part in (None, 2):
-            report_images(Path(name), chosen.repeat)
+            report_images(Path(name), chosen.repeat, chosen.side)
         if chosen.part in (None, 3):
             report_bits(Path(name), chosen.schedules)
         if chosen.part in (None, 4):

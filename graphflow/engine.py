@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -31,6 +31,7 @@ from .many import AT_ONCE, Outcome, run_many
 from .nodetype.node import NodeType
 from .passes.admission import AdmittedRun, PassAdmission
 from .passes.likeness import likeness
+from .passes.sharing import SharedRuns
 from .passes.store import PassStore
 from .plan.bulk import in_bulk, kept
 from .plan.explain import Explanation, explain
@@ -123,12 +124,13 @@ class Engine:
         more.__dict__.pop("infos", None)
         return more
 
-    def on_behalf_of(self, owner: str, together: int | None = None) -> Engine:
+    def on_behalf_of(self, owner: str, together: int | None = None, compare: int = 1) -> Engine:
         """This engine, its cache and its devices, for runs of one of several owners: each gets the same share of a
-        device's time while they compete for it. `together` as in Settings; by default that of this engine."""
+        device's time while they compete for it. `together` and `compare` as in Settings; `together` is by default that
+        of this engine."""
         other = copy(self)
         shared = self.settings.together if together is None else together
-        other.settings = replace(self.settings, owner=owner, together=shared)
+        other.settings = replace(self.settings, owner=owner, together=shared, compare=compare)
         other.__dict__.pop("infos", None)
         return other
 
@@ -181,6 +183,16 @@ class Engine:
         settings = self._settings_for(workflow)
         order, problems = validate(workflow, self.registry, settings)
         return costs_of(runnable(order, problems), settings)
+
+    def pass_costs(self, workflow: Workflow) -> dict[int, float]:
+        """The calculated cost of a row in passes that so many runs share, as a part of that in a run's own; of several
+        samplers, the one that gains least. Empty where it cannot be calculated."""
+        try:
+            found = [cost.pass_costs for cost in self.costs(workflow)]
+        except GraphFlowError:  # it is reported when it runs
+            return {}
+        numbers = {number for each in found for number in each}
+        return {number: max(each[number] for each in found if number in each) for number in sorted(numbers)}
 
     def explain(self, workflow: Source) -> list[Explanation]:
         """For each node whether it is cached, and why; runs nothing. Raises InvalidWorkflow."""
@@ -406,7 +418,8 @@ class Engine:
         refresh: bool = False,
     ) -> list[Outcome]:
         """Run workflows, up to `at_once` at a time; for each its result, or the GraphFlowError that stopped it, in
-        their order. `workflows` may be a generator: one is asked for when there is a place for it.
+        their order. `workflows` may be a generator: one is asked for when there is a place for it,
+        or where they share passes, when there is one behind those at work.
 
         `share`: up to so many runs share forward passes, by default `Settings.together`; with 1 each image has the bits
         of a run alone. With how many others a run does is decided when it begins: by how many like it run beside it,
@@ -424,20 +437,20 @@ class Engine:
                 workflows,
                 EitherFlag(until),
                 at_once=at_once,
-                begin=partial(self._begin_one, most, refresh) if is_shared else None,
+                sharing=self._sharing(most, refresh) if is_shared else None,
                 on_event=on_event,
                 on_outcome=on_outcome,
             )
 
-    def _begin_one(self, most: int, is_new: bool, workflow: Source, beside: Sequence[Source]) -> AdmittedRun:
-        """One of several workflows begins, of which up to `most` share passes; `beside`: those that begin with it."""
-        try:
-            workflow = self._workflow(workflow)
-        except GraphFlowError:  # it is reported when it runs
-            return AdmittedRun()
-        document, kind = workflow.to_json(), self.likeness(workflow)
-        waiting = sum(self._is_like(each, kind) for each in beside)
-        return self.passes.admit(kind, likeness(document, document, kind), most, waiting, is_new)
+    def _sharing(self, most: int, is_new: bool) -> SharedRuns:
+        return SharedRuns(
+            admission=self.passes,
+            read=self._workflow,
+            likeness=self.likeness,
+            calculate=self.pass_costs,
+            most=most,
+            is_new=is_new,
+        )
 
     def _run_one(
         self,
@@ -449,15 +462,9 @@ class Engine:
         on_event: Callable[[Event], None],
         cancel: Flag,
     ) -> Result:
-        return self.on_behalf_of(self.settings.owner, admitted.passes).run(
+        return self.on_behalf_of(self.settings.owner, admitted.passes, admitted.compare).run(
             workflow, targets=targets, refresh=refresh, on_event=admitted.heard(on_event), cancel=cancel
         )
-
-    def _is_like(self, source: Source, kind: str) -> bool:
-        try:
-            return self.likeness(self._workflow(source)) == kind
-        except GraphFlowError:  # it is reported when its turn comes
-            return False
 
     def likeness(self, workflow: Workflow, *more: object) -> str:
         """Equal for workflows with the same `more` that may share passes, on this device and in this number format."""

@@ -229,11 +229,12 @@ class PassesMade(Event):
     """File and part of each network -> its seconds of `seconds`."""
     alone: str = ""
     """Why no rows of others may be in its passes: rows of a pass mix in its network, or on its device."""
-    row: float = 0.0
-    """Seconds of a row, of all its networks, without the first pass of each, which prepares much; on a CPU those in
-    which the device computed. 0: not measured."""
-    own_row: float = 0.0
-    """The same in passes of the size that the sampler has alone; 0: not measured."""
+    ratios: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    """The cost of a row in passes that so many runs share, as a part of its cost in the sampler's own passes: each
+    number was measured with a pass of either kind, on a CPU in seconds in which the device computed. Infinite: the
+    memory was too short for such a pass."""
+    calculated: dict[int, float] = field(default_factory=dict)
+    """The same as it is calculated from the sizes of the passes."""
 
     def to_json(self) -> dict[str, Any]:
         return {**Event.to_json(self), "passes": [asdict(each) for each in self.passes]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Event as Flag
@@ -13,19 +13,16 @@ from typing import Protocol
 from .document.workflow import Source
 from .events import Event
 from .passes.admission import AdmittedRun
+from .passes.sharing import SharedRuns
 from .problem import Cancelled, GraphFlowError
 from .results import Result
 
-__all__ = ["AT_ONCE", "Begin", "Outcome", "RunOne", "run_many"]
+__all__ = ["AT_ONCE", "Outcome", "RunOne", "run_many"]
 
 AT_ONCE = 4
 """Workflows at a time, unless somebody states another number."""
 Outcome = Result | GraphFlowError
 """What a run gives, or what is wrong with the workflow or failed in it."""
-
-
-Begin = Callable[[Source, Sequence[Source]], AdmittedRun]
-"""Decides with how many others a workflow shares passes; the others are those that are about to begin as well."""
 
 
 class RunOne(Protocol):
@@ -42,22 +39,22 @@ def run_many(
     cancel: Flag,
     *,
     at_once: int = AT_ONCE,
-    begin: Begin | None = None,
+    sharing: SharedRuns | None = None,
     on_event: Callable[[int, Event], None] | None = None,
     on_outcome: Callable[[int, Outcome], None] | None = None,
 ) -> list[Outcome]:
     """The outcome of each workflow, in their order; a workflow is asked for when there is a place for it.
 
-    With `begin`, no workflow begins before there is one for each place, so that it is known who runs beside it.
+    With `sharing`, workflows are asked for as many ahead as there are places, so that it is known who runs beside one.
 
     Raises Cancelled when all at work have ended. What a callback raises ends the others, and is raised.
     """
     if at_once < 1:
         raise ValueError(f"at_once is {at_once}, and at least one workflow has to run")
-    supply, lock = _Supply(workflows, at_once if begin is not None else 1), Lock()
+    supply, lock = _Supply(workflows, at_once, sharing), Lock()
     found: dict[int, Outcome] = {}
     with ThreadPoolExecutor(at_once, thread_name_prefix="graphflow-many") as pool:
-        serve = partial(_serve, run, begin, supply, lock, found, cancel, on_event, on_outcome)
+        serve = partial(_serve, run, supply, lock, found, cancel, on_event, on_outcome)
         tasks = [pool.submit(serve) for _ in range(at_once)]
         errors = [error for task in tasks if (error := task.exception()) is not None]
     real = [error for error in errors if not isinstance(error, Cancelled)]
@@ -71,25 +68,28 @@ def run_many(
 class _Supply:
     """The workflows, as places for them become free. The caller keeps threads apart."""
 
-    def __init__(self, workflows: Iterable[Source], places: int) -> None:
-        """A workflow is asked for when one of `places` is free; with one place, when it is to begin."""
-        self._left, self._places = enumerate(workflows), places
+    def __init__(self, workflows: Iterable[Source], places: int, sharing: SharedRuns | None) -> None:
+        self._left, self._places, self._sharing = enumerate(workflows), places, sharing
         self._at_work = 0
-        self._ready: deque[tuple[int, Source]] = deque()
+        self._ready: deque[tuple[int, Source, str]] = deque()
 
-    def next(self) -> tuple[int, Source, list[Source]] | None:
-        """The next workflow with its number, and those that have a place beside it and have not begun; None: there is
-        none left."""
-        while len(self._ready) < max(1, self._places - self._at_work):
+    def next(self) -> tuple[int, Source, AdmittedRun] | None:
+        """The next workflow with its number, and what was decided for it; None: there is none left."""
+        sharing = self._sharing
+        while len(self._ready) < (1 if sharing is None else self._places + 1):
             found = next(self._left, None)
             if found is None:
                 break
-            self._ready.append(found)
+            self._ready.append((*found, "" if sharing is None else sharing.kind(found[1])))
         if not self._ready:
             return None
         self._at_work += 1
-        index, workflow = self._ready.popleft()
-        return index, workflow, [each for _, each in self._ready]
+        index, workflow, kind = self._ready.popleft()
+        if sharing is None:
+            return index, workflow, AdmittedRun()
+        alike = [each == kind for _, _, each in self._ready]
+        free = self._places - self._at_work
+        return index, workflow, sharing.begin(workflow, kind, beside=sum(alike[:free]), behind=sum(alike[free:]))
 
     def done(self) -> None:
         """One that was taken has ended."""
@@ -98,7 +98,6 @@ class _Supply:
 
 def _serve(
     run: RunOne,
-    begin: Begin | None,
     supply: _Supply,
     lock: Lock,
     found: dict[int, Outcome],
@@ -113,19 +112,20 @@ def _serve(
                 taken = supply.next()
                 if taken is None:
                     return
-                index, workflow, beside = taken
-                admitted = begin(workflow, beside) if begin is not None else AdmittedRun()
+                index, workflow, admitted = taken
             listen = partial(on_event, index) if on_event is not None else _ignore
             try:
-                with admitted:
-                    outcome: Outcome = run(workflow, admitted, on_event=listen, cancel=cancel)
+                outcome: Outcome = run(workflow, admitted, on_event=listen, cancel=cancel)
             except Cancelled:
                 raise
             except GraphFlowError as error:
                 outcome = error
+            finally:
+                with lock:
+                    admitted.end()
+                    supply.done()
             found[index] = outcome
             with lock:
-                supply.done()
                 if on_outcome is not None:
                     on_outcome(index, outcome)
     except BaseException:

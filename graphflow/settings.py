@@ -98,6 +98,9 @@ class Settings:
     Several devices compute them at the same time. Each half has passes of its own size, which rounds in another way:
     such images are cached apart. Their bits are the same on one device and on several."""
 
+    compare: int = field(default=1, compare=False, repr=False)
+    """A sampler in passes of its own may compare some with passes that so many samplers share: what it measures decides
+    about later ones. It changes no result."""
     owner: str = field(default="", compare=False, repr=False)
     """On whose behalf a run is made: a device divides its time evenly between owners."""
     alike: bytes = field(default=b"", compare=False, repr=False)

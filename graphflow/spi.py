@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from .look.draw import to_svg
     from .nodetype.source import code_digest
     from .nodetype.wires import compatible
-    from .passes.choice import passes_for
-    from .passes.costs import costs_of, note_cost
+    from .passes.choice import PassChoice, passes_for
+    from .passes.costs import PassCost, costs_of, note_cost
     from .passes.likeness import is_quickly_compared, likeness
     from .passes.shortage import is_shortage
     from .passes.tally import PassTally, costs_measured
@@ -112,6 +112,8 @@ __all__ = [
     "note_cost",
     "parse_size",
     "passes_for",
+    "PassChoice",
+    "PassCost",
     "PassesMade",
     "PassRecord",
     "PassTally",
@@ -161,8 +163,8 @@ _NAMES = {
     "look.draw": "to_svg",
     "nodetype.source": "code_digest",
     "nodetype.wires": "compatible",
-    "passes.choice": "passes_for",
-    "passes.costs": "costs_of note_cost",
+    "passes.choice": "PassChoice passes_for",
+    "passes.costs": "PassCost costs_of note_cost",
     "passes.likeness": "is_quickly_compared likeness",
     "passes.shortage": "is_shortage",
     "passes.tally": "PassTally costs_measured",

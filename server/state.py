@@ -33,6 +33,8 @@ class ServerState:
     """Small workflows are checked one after the other: a check asks folders many small questions, and threads that do
     so at the same time spend more on taking turns than on the checks. It is not the event loop, as a folder may be
     slow."""
+    calculated: set[str] = field(default_factory=set)
+    """Likenesses of prompts for which the cost of shared passes was calculated."""
     sockets: set[web.WebSocketResponse] = field(default_factory=set)
     decoders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """So many uploads are decoded at a time."""

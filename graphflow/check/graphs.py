@@ -39,6 +39,9 @@ class RunCost(Protocol):
 
     problems: tuple[Problem, ...]
     """Of what cannot fit."""
+    pass_costs: Mapping[int, float]
+    """The calculated cost of a row in forward passes that so many runs share, as a part of that in a run's own; of
+    several samplers, the one that gains least."""
 
     def to_json(self) -> dict[str, Any]: ...
 

@@ -4,12 +4,13 @@ and what it measures is kept for later ones."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
 from ..events import Event
 from .choice import passes_for
+from .costs import PassCost
 from .store import PassStore
 from .tally import PassTally, costs_measured
 
@@ -22,7 +23,9 @@ class AdmittedRun:
 
     passes: int = 1
     """With how many others, itself included: `Settings.together`."""
-    _on_end: Callable[[dict[int, float]], None] | None = None
+    compare: int = 1
+    """`Settings.compare`."""
+    _on_end: Callable[[dict[int, PassCost]], None] | None = None
     _tally: PassTally = field(default_factory=PassTally)
     _lock: Lock = field(default_factory=Lock)
 
@@ -30,6 +33,10 @@ class AdmittedRun:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """The run is not at work any more; what it measured is noted."""
         if self._on_end is not None:
             self._on_end(costs_measured(self.passes, self._tally.to_json()))
 
@@ -52,24 +59,39 @@ class PassAdmission:
         self._lock = Lock()
         self._at_work: Counter[tuple[str, int]] = Counter()
 
-    def admit(self, likeness: str, work: str, most: int, waiting: int, is_new: bool = False) -> AdmittedRun:
+    def admit(
+        self,
+        likeness: str,
+        work: str,
+        most: int,
+        waiting: int,
+        behind: int = 0,
+        is_new: bool = False,
+        calculate: Callable[[], Mapping[int, float]] = dict,
+    ) -> AdmittedRun:
         """A run begins. What it measures is kept, however it ends.
 
-        `work` names all that it computes: the same work has the same number as last time, unless it `is_new`. `most`
-        and `waiting` as in `passes_for`; the runs at work are those of this engine.
+        `work` names all that it computes: the same work has the same number as last time, unless it `is_new`. `most`,
+        `waiting` and `behind` as in `passes_for`; the runs at work are those of this engine. `calculate` gives the
+        calculated costs where nothing is known of runs like it.
         """
+        known = None if is_new else self.store.choice(work)
+        costs = self.store.costs(likeness)
+        if not costs and most > 1 and waiting + behind:
+            costs = {number: PassCost(calculated=ratio) for number, ratio in calculate().items()}
+            self.store.note(likeness, costs)
         with self._lock:
-            known = None if is_new else self.store.choice(work)
-            if known is None or known > most:
-                at_work = {number: count for (kind, number), count in self._at_work.items() if kind == likeness}
-                known = passes_for(most, waiting, at_work, self.store.costs(likeness))
-                self.store.choose(work, known)
-            passes = known
+            at_work = {number: count for (kind, number), count in self._at_work.items() if kind == likeness}
+            passes, compare = passes_for(most, waiting, at_work, costs, behind)
+            if known is not None and known <= most:
+                passes = known
+            else:
+                self.store.choose(work, passes)
             self._at_work[likeness, passes] += 1
 
-        def end(costs: dict[int, float]) -> None:
-            self.store.note(likeness, costs)
+        def end(found: dict[int, PassCost]) -> None:
+            self.store.note(likeness, found)
             with self._lock:
                 self._at_work -= Counter({(likeness, passes): 1})
 
-        return AdmittedRun(passes, end)
+        return AdmittedRun(passes, compare if passes == 1 else 1, end)

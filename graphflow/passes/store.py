@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
-from .costs import TABLE, costs_of, note_cost
+from .costs import TABLE, PassCost, costs_of, note_cost
 
 __all__ = ["PassStore"]
 
@@ -35,18 +35,18 @@ class PassStore:
         self._lock = Lock()
         self._opened: sqlite3.Connection | None = None
 
-    def costs(self, likeness: str) -> dict[int, float]:
-        """Seconds of a row by the number of runs that share passes."""
+    def costs(self, likeness: str) -> dict[int, PassCost]:
+        """What is known of runs that are alike, by the number of those that share passes."""
         with self._lock, suppress(sqlite3.Error, OSError):
             return costs_of(self._db(), likeness, self._clock())
         return {}
 
-    def note(self, likeness: str, costs: dict[int, float]) -> None:
+    def note(self, likeness: str, costs: dict[int, PassCost]) -> None:
         if not costs:
             return
         with self._lock, suppress(sqlite3.Error, OSError), self._db() as db:
-            for passes, seconds in costs.items():
-                note_cost(db, likeness, passes, seconds, self._clock())
+            for passes, cost in costs.items():
+                note_cost(db, likeness, passes, cost, self._clock())
 
     def choice(self, work: str) -> int | None:
         """The number that was decided for this work."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import SimpleQueue
 from threading import Event as Flag
 from threading import Thread
@@ -130,7 +131,7 @@ class Sweep:
                     names,
                     give,
                     admitted.heard(listener),
-                    passes=admitted.passes,
+                    admitted=admitted,
                     cancel=listener.cancel,
                     only=only,
                     refresh=refresh,
@@ -168,6 +169,7 @@ class Sweep:
             most=stated if stated > 1 else min(TOGETHER, len(variants)),
             waiting=len(variants) - 1,
             is_new=is_new,
+            calculate=partial(engine.pass_costs, variants.workflow),
         )
 
     def _run(
@@ -177,7 +179,7 @@ class Sweep:
         give: Callable[[VariantResult], None],
         emit: Callable[[Event], None],
         *,
-        passes: int,
+        admitted: AdmittedRun,
         cancel: Flag,
         only: set[int] | None,
         refresh: bool,
@@ -203,7 +205,7 @@ class Sweep:
                 engine, self.variants, targets=targets, give=give, emit=emit, cancel=cancel, extra_pnginfo=extra_pnginfo
             )
         own = replace(engine.settings, values=self.variants.workflow.given)
-        settings = replace(watched(own, cancel, emit), together=passes)
+        settings = replace(watched(own, cancel, emit), together=admitted.passes, compare=admitted.compare)
         merged = merge(self.variants, engine.registry, settings, targets)
         if only is not None:
             merged.wanted = {index: outputs for index, outputs in merged.wanted.items() if index in only}

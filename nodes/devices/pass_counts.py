@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from graphflow.spi import PassesMade, PassRecord
 
 __all__ = ["PassCounts", "SeatWork"]
 
-MOST_MEASURED = 16
-"""Passes of a sampler and a network that are measured: an accelerator has to end its work for each."""
 MOST_RECORDS = 500
 """Passes that are remembered of a sampler; the counts are of all."""
 
@@ -43,22 +41,13 @@ class SeatWork:
     passes: list[PassRecord] = field(default_factory=list)
     alone: str = ""
     """Why no rows of others are in its passes."""
-    is_own: bool = True
-    """Its passes have the size that it has alone."""
-    own_rows: dict[str, float] = field(default_factory=dict)
-    """Seconds of a row in passes of that size, where its own are larger, by the name of the network; 0: not known."""
-    _rows: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Seconds of a row in each pass that was measured, by the name of the network."""
+    compared: int = 0
+    """Passes of another size that were made to compare them."""
+    ratios: list[float] = field(default_factory=list)
+    """The cost of a row in shared passes, as a part of that in passes of its own, of each pair that was compared."""
 
-    def measures(self, model: str) -> bool:
-        """Whether a pass of a network is to be measured: a few, but not the first, which prepares much."""
-        return model in self.models and len(self._rows[model]) < MOST_MEASURED
-
-    def note(self, made: PassRecord, waited: float, model: str = "", cost: float | None = None) -> None:
-        """`cost`: what the pass took by the clock that compares passes, where it was measured."""
+    def note(self, made: PassRecord, waited: float, model: str = "") -> None:
         seconds = made.seconds * made.rows / made.filled
-        if cost is not None:
-            self._rows[model].append(cost / made.filled)
         self.rows += made.rows
         self.seconds += seconds
         self.models[model] += seconds
@@ -67,11 +56,8 @@ class SeatWork:
         if len(self.passes) < MOST_RECORDS:
             self.passes.append(made)
 
-    def event(self, device: str) -> PassesMade:
-        """The same as an event."""
-        rows = {model: fmean(each) for model, each in self._rows.items() if each}
-        row = sum(rows.values())
-        own_rows = [self.own_rows.get(model, 0.0) for model in rows]
+    def event(self, device: str, number: int = 1, calculated: Mapping[int, float] | None = None) -> PassesMade:
+        """The same as an event. `number`: of samplers that share the passes which were compared with its own."""
         return PassesMade(
             device=device,
             rows=self.rows,
@@ -81,6 +67,6 @@ class SeatWork:
             passes=tuple(self.passes),
             models=dict(self.models),
             alone=self.alone,
-            row=row,
-            own_row=row if self.is_own else sum(own_rows) if all(own_rows) else 0.0,
+            ratios={number: tuple(self.ratios)} if self.ratios else {},
+            calculated=dict(calculated or {}),
         )

@@ -15,11 +15,11 @@ That was measured on CPUs; on other devices `row_proof` tests it.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import ceil, isfinite
 from threading import Condition, Thread, current_thread
 from typing import Any, TypeVar
 
@@ -29,47 +29,22 @@ from graphflow.spi import PassRecord
 
 from ..model.row import Row
 from .allocator import give_memory_back, keep_memory
+from .comparisons import Comparisons
 from .forward import Answers, ForwardCall, forward
-from .own_passes import OwnPasses
 from .pass_clock import pass_clock
-from .pass_counts import PassCounts, SeatWork
+from .pass_counts import PassCounts
 from .row_proof import RowProof
+from .seats import Question, Seat, WaitingRow, filled, key_of
 from .sizes import SIZES
-from .turns import DeviceTurns, Rank
+from .turns import DeviceTurns
+from .waiting_rows import WaitingRows
 
 __all__ = ["PassCounts", "PassLoop", "Seat"]
 
 T = TypeVar("T")
-GRACE = 0.5
-"""A question waits for neighbours for at most this share of the time that a pass takes."""
-MOST_GRACE = 0.05
-"""Seconds."""
 IDLE = 2.0
 """Seconds without work after which the device gives the memory back that its passes left free."""
 MIX = "rows of a pass influence each other in this network, or code of others acts in it"
-UNLIKE = "on this device the bits of a row depend on the rows beside it"
-SHORT_PAUSE = 0.25
-"""A sampler that goes first keeps its turn between two of its questions, if it takes at most this share of a pass for
-what lies between them."""
-
-
-@dataclass(eq=False, slots=True)
-class _Asked:
-    """One question of a seat to one network: its rows, which may be answered by several passes."""
-
-    seat: Seat
-    call: ForwardCall
-    left: int
-    answers: list[Answers | None]
-    done: Future[list[Answers]] = field(default_factory=Future)
-
-
-@dataclass(eq=False, slots=True)
-class _Waiting:
-    row: Row
-    asked: _Asked
-    index: int
-    since: float
 
 
 @dataclass(eq=False, slots=True)
@@ -106,12 +81,11 @@ class PassLoop:
         self._changed = Condition()
         self._calls: list[_Call] = []
         self._turns = DeviceTurns()
-        self._groups: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
         self._seats: set[Seat] = set()
-        self._paces: dict[Hashable, float] = {}
         self._cost_clock = cost_clock or pass_clock(device)
-        self._own = OwnPasses(self._cost_clock)
+        self._comparisons = Comparisons(clock, self._cost_clock)
         self._proof = RowProof(is_needed=device.type != "cpu" if is_proven is None else not is_proven)
+        self._waiting = WaitingRows(self._turns, self._proof)
         self._thread: Thread | None = None
 
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
@@ -133,13 +107,12 @@ class PassLoop:
         return done.result()
 
     @contextmanager
-    def seat(self, size: int, owner: Hashable = None, own: int | None = None) -> Iterator[Seat]:
-        """Take part until the end of the block, in passes of `size` rows, on the account of an owner. `own`: the size
-        that it would have alone."""
+    def seat(self, size: int, owner: Hashable = None, other: int = 0) -> Iterator[Seat]:
+        """Take part until the end of the block, in passes of `size` rows, on the account of an owner. `other`: the size
+        of passes that some of these are compared with: the one that it would have alone, or would share."""
         if size not in SIZES:
             raise ValueError(f"a pass has {SIZES} rows, not {size}")
-        seat = Seat(self, size, owner, size if own is None else own)
-        seat.work.is_own = seat.own >= size
+        seat = Seat(self._ask, size, owner, other)
         with self._changed:
             self._seats.add(seat)
         try:
@@ -150,7 +123,7 @@ class PassLoop:
                 self._changed.notify_all()
 
     def _ask(self, seat: Seat, call: ForwardCall, rows: Sequence[Row]) -> Future[list[Answers]]:
-        asked = _Asked(seat, call, len(rows), [None] * len(rows))
+        asked = Question(seat, call, len(rows), [None] * len(rows))
         if not rows:
             asked.done.set_result([])
             return asked.done
@@ -158,9 +131,7 @@ class PassLoop:
         with self._changed:
             seat.note_question(now)
             seat.work.alone = seat.work.alone if call.shares else MIX
-            for index, row in enumerate(rows):
-                key = _key(seat, call, row)
-                self._groups.setdefault(key, deque()).append(_Waiting(row, asked, index, now))
+            self._waiting.add(asked, rows, now)
             seat.waits, seat.asks = True, call.key
             self._wake()
         return asked.done
@@ -197,13 +168,13 @@ class PassLoop:
                 self._turns.charge(owners, self._clock() - began, waiting_owners)
             del group, call  # what was asked need not outlive its answer
 
-    def _next(self, call_is_next: bool, idle: float | None) -> tuple[list[_Waiting] | None, _Call | None]:
+    def _next(self, call_is_next: bool, idle: float | None) -> tuple[list[WaitingRow] | None, _Call | None]:
         """The rows of the next pass, or a call; neither where nothing came within `idle` seconds."""
         with self._changed:
             while True:
                 patience = None
                 if not (self._calls and call_is_next):
-                    group, patience = self._ready()
+                    group, patience = self._waiting.ready(self._seats, self._clock())
                     if group is not None:
                         return group, None
                 if self._calls:
@@ -213,61 +184,7 @@ class PassLoop:
                 if not self._changed.wait(idle if patience is None else patience) and patience is None:
                     return None, None
 
-    def _ready(self) -> tuple[list[_Waiting] | None, float | None]:
-        """The rows of the next pass; or None, and how many seconds to wait for more rows."""
-        now = self._clock()
-        patience: float | None = None
-        best: tuple[Rank, Hashable] | None = None
-        for key, waiting in self._groups.items():
-            first, pace = waiting[0], self._paces.get(key, 0.0)
-            left = first.since + min(GRACE * pace, MOST_GRACE) - now
-            is_full = len(waiting) >= first.asked.seat.size or self._proof.denies(key)
-            if is_full or left <= 0 or not self._more_may_come(first.asked):
-                rank = min(self._rank(each, pace, now) for each in waiting)
-                best = (rank, key) if best is None or rank < best[0] else best
-            else:
-                patience = left if patience is None else min(left, patience)
-        if best is None:
-            return None, patience
-        back = self._back_soon(best[0], now)
-        return (None, back - now) if back is not None else (self._taken(best[1], now), None)
-
-    def _back_soon(self, rank: Rank, now: float) -> float | None:
-        """The moment until which it is better to wait for a sampler that has just been answered and goes before all
-        that wait; without that, two samplers would always take turns, and both end late."""
-        for seat in self._seats:
-            is_due = not seat.waits and seat.left > 1 and now < seat.expected <= now + SHORT_PAUSE * seat.pace
-            if is_due and self._turns.rank(seat.owner, (seat.left - 1) * seat.pace, 0.0, seat.pace) < rank:
-                return seat.expected
-        return None
-
-    def _taken(self, key: Hashable, now: float) -> list[_Waiting]:
-        """The rows of a group whose turn it is; those of one sampler stay together."""
-        pace = self._paces.get(key, 0.0)
-        waiting = sorted(self._groups[key], key=lambda each: self._rank(each, pace, now))
-        size = waiting[0].asked.seat.size
-        if self._proof.denies(key):
-            mine = [each for each in waiting if each.asked.seat is waiting[0].asked.seat]
-            waiting[0].asked.seat.work.alone = UNLIKE
-            waiting = mine[:size] + [each for each in waiting if each not in mine[:size]]
-            size = min(size, len(mine))
-        if len(waiting) > size:
-            self._groups[key] = deque(sorted(waiting[size:], key=lambda each: each.since))
-        else:
-            del self._groups[key]
-        return waiting[:size]
-
-    def _rank(self, waiting: _Waiting, pace: float, now: float) -> Rank:
-        seat = waiting.asked.seat
-        return self._turns.rank(seat.owner, seat.left * pace, now - waiting.since, pace)
-
-    def _more_may_come(self, asked: _Asked) -> bool:
-        """Whether another sampler of the same network and size is at work on its next question."""
-        return asked.call.shares and any(
-            not seat.waits and seat.size == asked.seat.size and seat.asks == asked.call.key for seat in self._seats
-        )
-
-    def _pass(self, group: list[_Waiting]) -> None:
+    def _pass(self, group: list[WaitingRow]) -> None:
         try:
             self._answer(group)
         except BaseException as error:
@@ -281,40 +198,36 @@ class PassLoop:
                 except BaseException as own:
                     self._fail(mine, own)
 
-    def _fail(self, group: list[_Waiting], error: BaseException) -> None:
+    def _fail(self, group: list[WaitingRow], error: BaseException) -> None:
         for asked in {waiting.asked for waiting in group}:
             if not asked.done.done():
                 asked.seat.waits = False
                 asked.done.set_exception(error)
         with self._changed:  # other rows of those who failed need no answer
-            for key in list(self._groups):
-                left = deque(waiting for waiting in self._groups[key] if not waiting.asked.done.done())
-                if left:
-                    self._groups[key] = left
-                else:
-                    del self._groups[key]
+            self._waiting.drop_answered()
 
-    def _answer(self, group: list[_Waiting]) -> None:
+    def _answer(self, group: list[WaitingRow]) -> None:
         seat, call = group[0].asked.seat, group[0].asked.call
         rows = [waiting.row for waiting in group]
-        rows = _filled(rows, seat.size)
-        is_measured = seat.work.measures(call.name)
-        began, cost_began = self._clock(), self._cost_clock() if is_measured else 0.0
+        rows, key = filled(rows, seat.size), key_of(seat, call, rows[0])
+        is_compared = key in self._waiting.paces and self._may_compare(group[0].asked, rows[0])
+        began, cost_began = self._clock(), self._cost_clock() if is_compared else 0.0
         answers = forward(call, rows, self.device, self._free)
-        cost = self._cost_clock() - cost_began if is_measured else None
+        cost = self._cost_clock() - cost_began if is_compared else 0.0
         seconds = self._clock() - began
         parts: dict[Seat, list[int]] = {}
         for index, waiting in enumerate(group):
             parts.setdefault(waiting.asked.seat, []).append(index)
         if len(parts) > 1:
             answers = self._proof.checked(
-                key=_key(seat, call, rows[0]),
+                key=key,
                 together=answers,
                 parts=list(parts.values()),
                 rows=[waiting.row for waiting in group],
-                answers_of=lambda some: forward(call, _filled(some, seat.size), self.device, self._free),
+                answers_of=lambda some: forward(call, filled(some, seat.size), self.device, self._free),
             )
-        self._paces[_key(seat, call, rows[0])] = seconds
+        self._waiting.paces[key] = seconds
+        self._comparisons.worked(seconds, key, seat.is_shared)
         self.counts.passes[seat.size] += 1
         number = self.counts.passes.total()
         self.counts.rows += len(group)
@@ -324,7 +237,7 @@ class PassLoop:
         for part, places in parts.items():
             waited = sum(began - group[index].since for index in places)
             made = PassRecord(number, wall, seconds, seat.size, len(places), len(group))
-            part.work.note(made, waited, call.name, cost if part is seat else None)
+            part.work.note(made, waited, call.name)
         for index, waiting in enumerate(group):
             asked = waiting.asked
             asked.answers[waiting.index] = {name: answer[index] for name, answer in answers.items()}
@@ -332,75 +245,35 @@ class PassLoop:
             if asked.left == 0 and not asked.done.done():
                 asked.seat.note_answer(self._clock(), seconds)
                 asked.done.set_result([answer for answer in asked.answers if answer is not None])
-        self._compare(next(waiting for waiting in group if waiting.asked.seat is seat), rows)
+        if is_compared:
+            self._compare(group[0].asked, rows, cost, len(group))
 
-    def _compare(self, first: _Waiting, rows: list[Row]) -> None:
-        """Learn what these rows of a seat would have cost alone. Not where code of others acts in a pass, or compiled
-        code would have to be made."""
-        seat, call = first.asked.seat, first.asked.call
-        if seat.own >= seat.size or not call.shares or call.is_changed or call.is_compiled:
+    def _may_compare(self, asked: Question, row: Row) -> bool:
+        """Whether a pass of another size is to be made as well, to compare the cost. Not where code of others acts in a
+        pass, or compiled code would have to be made."""
+        seat, call = asked.seat, asked.call
+        if not seat.compares or not call.shares or call.is_changed or call.is_compiled:
+            return False
+        at_most = self._waiting.paces[key_of(seat, call, row)] * max(1.0, seat.other / seat.size)
+        return self._comparisons.may(key_of(seat, call, row, seat.other), at_most, seat.is_shared)
+
+    def _compare(self, asked: Question, rows: list[Row], cost: float, used: int) -> None:
+        """Learn what a row costs in passes of the other size, against a pass that has just cost `cost` and whose `used`
+        rows were asked for."""
+        seat, call = asked.seat, asked.call
+        seat.work.compared += 1
+        some = filled(rows[: seat.other], seat.other)
+        found = self._comparisons.cost(
+            key_of(seat, call, some[0], seat.other),
+            lambda: forward(call, some, self.device, lambda: False),
+            seat.is_shared,
+        )
+        if found is None or not cost:
             return
-        key = _key(seat, call, first.row, seat.own)
-        mine = _filled(rows[: seat.own], seat.own)
-        self._own.measure(key, lambda: forward(call, mine, self.device, lambda: False))
-        seat.work.own_rows[call.name] = self._own.row(key, len(first.asked.answers), seat.own)
-
-
-@dataclass(eq=False, slots=True)
-class Seat:
-    """A sampler's place at a device."""
-
-    loop: PassLoop
-    size: int
-    owner: Hashable = None
-    """Whose account it is on."""
-    own: int = 0
-    """The size of the passes that it would have alone; 0: the same."""
-    work: SeatWork = field(default_factory=SeatWork)
-    left: int = 0
-    """Questions that it has yet to ask, as far as it knows."""
-    waits: bool = False
-    asks: Hashable = None
-    """The key of the network that it asked last."""
-    pace: float = 0.0
-    """Seconds of its last pass."""
-    expected: float = 0.0
-    """When its next question is due, by the time that it took for the last one."""
-    _pause: float = 0.0
-    _answered: float | None = None
-
-    def note_question(self, now: float) -> None:
-        if self._answered is not None:
-            self._pause = now - self._answered
-
-    def note_answer(self, now: float, seconds: float) -> None:
-        self.waits, self.pace, self._answered = False, seconds, now
-        self.expected = now + 2 * self._pause
-
-    def ask(self, call: ForwardCall, rows: Sequence[Row]) -> list[Answers]:
-        """The answers of the network to the rows, in their order: tensors without a row axis, on the device.
-
-        Raises what the network raises, and a Problem where the memory is too short for a pass of this size.
-        """
-        return self.ask_later(call, rows).result()
-
-    def ask_later(self, call: ForwardCall, rows: Sequence[Row]) -> Future[list[Answers]]:
-        """The same without waiting: one question at a time."""
-        return self.loop._ask(self, call, rows)
-
-
-def _key(seat: Seat, call: ForwardCall, row: Row, size: int | None = None) -> Hashable:
-    """The key that rows must have in common to share a pass. `size`: of one that the seat would have alone."""
-    return (
-        call.key,
-        seat.size if size is None else size,
-        tuple((name, tensor.shape, tensor.dtype) for name, tensor in row.stacked.items()),
-        tuple(row.ragged),
-        row.common,
-        None if call.shares else seat,
-    )
-
-
-def _filled(rows: list[Row], size: int) -> list[Row]:
-    """The rows of a pass, with copies of the last one up to its size."""
-    return rows + [rows[-1]] * (size - len(rows))
+        count = len(asked.answers)
+        if seat.is_shared:
+            own, shared = ceil(count / seat.other) * found / count, cost / used
+        else:
+            own, shared = ceil(count / seat.size) * cost / count, found / seat.other
+        if own > 0 and isfinite(own):
+            seat.work.ratios.append(shared / own)

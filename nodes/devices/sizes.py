@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import ceil, prod
 
-__all__ = ["SIZES", "factor", "size_of_passes"]
+__all__ = ["SIZES", "cost_of_sharing", "factor", "size_of_passes"]
 
 SIZES = (1, 2, 4, 8, 16)
 FIXED = {"cpu": 512}
@@ -39,6 +39,17 @@ def size_of_passes(rows: int, shape: Iterable[int], together: int = 1, kind: str
         return own
     most = min(CELLS.get(kind, CELLS_ELSEWHERE) // max(cells, 1), _holding(rows) * factor(together))
     return max(own, *(size for size in SIZES if size <= most), own)
+
+
+def cost_of_sharing(rows: int, shape: Iterable[int], kind: str = "cpu") -> dict[int, float]:
+    """The calculated cost of a row in full passes that so many samplers share, as a part of that in a sampler's own
+    passes; 1 where they have the same size."""
+    cells = prod(shape)
+    fixed = FIXED.get(kind, FIXED_ELSEWHERE)
+    own = size_of_passes(rows, (cells,), 1, kind)
+    alone = ceil(rows / own) * (fixed + own * cells) / rows
+    sizes = {number: size_of_passes(rows, (cells,), number, kind) for number in SIZES[1:]}
+    return {number: (fixed / size + cells) / alone if size > own else 1.0 for number, size in sizes.items()}
 
 
 def factor(together: int) -> int:

@@ -20,7 +20,7 @@ from .compiler import mode_of
 from .device import dtype_of, find_devices
 from .passes import PassLoop
 from .pool import LoadedPart, Pool, default_budget
-from .sizes import size_of_passes
+from .sizes import cost_of_sharing, size_of_passes
 
 __all__ = ["Device", "open_device", "pool_of"]
 
@@ -74,6 +74,10 @@ class Device:
 
     def size_of_passes(self, rows: int, cells: Sequence[int], together: int) -> int:
         return size_of_passes(rows, cells, together, self.device.type)
+
+    def cost_of_sharing(self, rows: int, cells: Sequence[int]) -> dict[int, float]:
+        """The calculated cost of a row in shared passes, as a part of that in a sampler's own."""
+        return cost_of_sharing(rows, cells, self.device.type)
 
 
 def open_device(settings: Settings) -> Device:

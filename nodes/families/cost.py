@@ -17,7 +17,7 @@ from graphflow.spi import Bound
 
 from ..devices.device import numerics_of
 from ..devices.machine import memory_of_machine
-from ..devices.sizes import size_of_passes
+from ..devices.sizes import cost_of_sharing, size_of_passes
 from ..model.handles import Model, WeightsHandle
 from .foreseen import Foreseen, concerned, foresee
 from .kits.speech import head_of, speaker_of
@@ -96,6 +96,8 @@ class Cost:
     """Parts leave the device before others come."""
     sizes_known: bool = True
     problems: tuple[Problem, ...] = field(default=(), repr=False)
+    pass_costs: Mapping[int, float] = field(default_factory=dict, repr=False)
+    """The calculated cost of a row in passes that so many runs share, see `graphflow.RunCost`."""
 
     @property
     def passes(self) -> int:
@@ -103,6 +105,7 @@ class Cost:
 
     def to_json(self) -> dict[str, Any]:
         found = asdict(self)
+        del found["pass_costs"]
         return {**found, "passes": self.passes, "problems": [problem.to_json() for problem in self.problems]}
 
     def lines(self) -> list[str]:
@@ -152,6 +155,7 @@ def cost_of(order: Mapping[str, Bound], settings: Settings, found: Foreseen | No
         takes_turns=turns,
         sizes_known=counted.sizes_known,
         problems=problems,
+        pass_costs=counted.pass_costs,
     )
 
 
@@ -160,6 +164,7 @@ class _Counted:
         self.found, self.kind, self.dtype, self.together = found, kind, dtype, settings.together
         self.is_split = settings.cfg_split
         self.loads: list[Load] = []
+        self.pass_costs: dict[int, float] = {}
         self.sizes_known = True
         self._places: dict[Any, int] = {}
 
@@ -185,7 +190,10 @@ class _Counted:
         guided = node.literals.get("cfg", 2.0) != 1.0 and "negative" in node.links
         rows = size.batch * (2 if guided else 1)
         format = model.latent
-        one = size_of_passes(-(-rows // 2) if self.is_split else rows, size.cells(format), self.together, self.kind)
+        at_once, cells = -(-rows // 2) if self.is_split else rows, size.cells(format)
+        one = size_of_passes(at_once, cells, self.together, self.kind)
+        for number, ratio in cost_of_sharing(at_once, cells, self.kind).items():
+            self.pass_costs[number] = max(ratio, self.pass_costs.get(number, 0.0))
         controls = [
             control
             for _, prompt in self.found.inputs(node, "CONDITIONING")

@@ -18,6 +18,7 @@ from torch import Tensor
 from graphflow import GraphFlowError, Problem
 
 from ..devices.passes import Seat
+from ..devices.sizes import factor
 from ..devices.use import Device
 from .divided import Helper
 from .guidance import Asking, Guider, Memory, Side, Step, guided, patches_of
@@ -52,27 +53,37 @@ class KeptRegion:
 
 @contextmanager
 def denoiser(
-    device: Device, guider: Guider, x: Tensor, sigmas: Tensor, kept: KeptRegion | None = None, together: int = 1
+    device: Device,
+    guider: Guider,
+    x: Tensor,
+    sigmas: Tensor,
+    kept: KeptRegion | None = None,
+    *,
+    together: int = 1,
+    compare: int = 1,
 ) -> Iterator[Denoiser]:
     """A place at the device for one run of a sampler from `x` over the levels `sigmas`, until the end of the block.
 
     The size of its passes is settled here, from what the first level asks. So a run that goes on from a stored state
-    has the size that it began with.
+    has the size that it began with. In passes of its own it compares some with those that `compare` samplers share.
     """
     asked = Questions(device, guider, x, sigmas)
     rows, is_split = asked.rows_at_once(x, float(sigmas[0])), device.is_split and asked.can_be_split
     rows = -(-rows // 2) if is_split else rows
-    size, own = (device.size_of_passes(rows, x.shape[2:], number) for number in (together, 1))
+    cells, number = x.shape[2:], together if together > 1 else compare
+    size = device.size_of_passes(rows, cells, together)
+    other = device.size_of_passes(rows, cells, 1 if together > 1 else compare)
     with ExitStack() as held:
         used = (device, *device.beside) if is_split else (device,)
-        seat, *others = seats = [held.enter_context(each.loop.seat(size, each.owner, own)) for each in used]
+        seat, *others = seats = [held.enter_context(each.loop.seat(size, each.owner, other)) for each in used]
         asked.calls.helpers = tuple(map(Helper, used[1:], others))
         try:
             yield Denoiser(asked, seat, kept)
         finally:
-            for each in seats:
+            calculated = device.cost_of_sharing(rows, cells)
+            for place, each in zip(used, seats, strict=True):
                 if device.notify is not None and each.work.rows:
-                    device.notify(each.work.event(each.loop.name))
+                    device.notify(each.work.event(place.loop.name, factor(number), calculated))
 
 
 class Denoiser:

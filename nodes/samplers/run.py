@@ -97,7 +97,7 @@ def run(
     if state is not None:
         reached = state.sigmas[-1]
     context.progress(state.index if state is not None else 0, total)
-    with denoiser(device, guider, x, sigmas, kept, settings.together) as asked:
+    with denoiser(device, guider, x, sigmas, kept, together=settings.together, compare=settings.compare) as asked:
         asked.recall(stored or {})
         denoise = asked if trajectory is None else trajectory.listening(asked)
         done = sample(stepper, denoise, x, sigmas, seed, prediction=prediction, state=state, on_step=on_step)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from graphflow.spi import costs_of, passes_for
+from graphflow.spi import PassChoice, costs_of, passes_for
 
 from .ledger import log, now_ms
 from .reading import find
@@ -43,10 +44,11 @@ def claim(
     chosen = turns.choose(waiting, unfit)
     if chosen is None:
         return None
+    choice = _passes(tx, chosen, waiting, turns.beside(chosen, waiting), share, worker)
     tx.db.execute(
         "UPDATE prompts SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, started = ?, worker = ?,"
         " passes = coalesce(passes, ?) WHERE seq = ?",
-        (time.time(), worker, _passes(tx, chosen, turns.beside(chosen, waiting), share, worker), chosen.seq),
+        (time.time(), worker, choice.passes, chosen.seq),
     )
     prompt = find(tx.db, chosen.id)
     assert prompt is not None
@@ -54,11 +56,12 @@ def claim(
     if prompt.attempts > 1:
         start["attempt"] = prompt.attempts
     log(tx, {"seq": chosen.seq, "id": prompt.id, "client_id": prompt.client_id}, ("execution_start", dump(start)))
-    return prompt
+    return replace(prompt, compare=choice.compare)
 
 
 def costs_key(likeness: str, worker: str) -> str:
-    """Under which the costs of passes are kept: workers are not equally fast."""
+    """Under which the measured costs of passes are kept: workers are not equally fast. Calculated ones are kept under
+    the likeness alone."""
     return f"{likeness} {worker}"
 
 
@@ -78,14 +81,24 @@ def _waiting(tx: QueueTransaction, count: int) -> list[Candidate]:
     return [Candidate(seq, name, client, bool(placed), *rest) for seq, name, client, placed, *rest in rows]
 
 
-def _passes(tx: QueueTransaction, chosen: Candidate, beside: Sequence[Candidate], share: int, worker: str) -> int:
-    """How many prompts are to share the passes of one that begins; `beside`: who begins with it."""
+def _passes(
+    tx: QueueTransaction,
+    chosen: Candidate,
+    waiting: Sequence[Candidate],
+    beside: Sequence[Candidate],
+    share: int,
+    worker: str,
+) -> PassChoice:
+    """How many prompts are to share the passes of one that begins; `beside`: who of those that wait begins with it."""
     if share == 1 or not chosen.likeness or chosen.runs_alone:
-        return 1
+        return PassChoice(1, 1)
     query = (
         "SELECT passes, count(*) FROM prompts WHERE finished IS NULL AND state = 'running' AND likeness = ?"
         " AND worker = ? GROUP BY passes"
     )
     at_work = dict(tx.db.execute(query, (chosen.likeness, worker)).fetchall())
     alike = sum(each.likeness == chosen.likeness for each in beside)
-    return passes_for(share, alike, at_work, costs_of(tx.db, costs_key(chosen.likeness, worker), time.time()))
+    behind = sum(each.likeness == chosen.likeness and not each.runs_alone for each in waiting) - alike - 1
+    known = (costs_of(tx.db, key, time.time()) for key in (costs_key(chosen.likeness, worker), chosen.likeness))
+    costs = next(known) or next(known)
+    return passes_for(share, alike, at_work, costs, behind)

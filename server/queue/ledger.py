@@ -20,6 +20,7 @@ from sqlite3 import Row
 from typing import Any
 
 from graphflow import Problem
+from graphflow.spi import PassCost, note_cost
 
 from ..protocol.words import TERMINAL, CancelResult, StateName
 from .reading import NODES, answered, plain
@@ -107,6 +108,8 @@ def accept(tx: QueueTransaction, wanted: Submission, most: int | None = None) ->
     ).lastrowid
     assert seq is not None
     assert wanted.summary is not None
+    for passes, ratio in wanted.pass_costs.items():
+        note_cost(tx.db, wanted.likeness, passes, PassCost(calculated=ratio), time.time())
     tx.db.execute(
         "INSERT INTO summaries VALUES (?, ?, ?, ?)",
         (seq, wanted.summary.text, f"{prompt_id.casefold()} {wanted.summary.words}", wanted.summary.program),

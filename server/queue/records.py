@@ -67,6 +67,8 @@ class Submission:
     """The summary that lists show; see `sealed`."""
     likeness: str = ""
     """Equal for those whose prompts may share passes; see graphflow/passes/."""
+    pass_costs: dict[int, float] = field(default_factory=dict)
+    """The calculated cost of a row in passes that so many prompts like it share; kept until a worker has measured."""
 
     def sealed(self) -> Submission:
         """Without secrets, with its summary and its digest: all that was asked for, but not who asked. Takes a while if
@@ -141,6 +143,9 @@ class Prompt:
     priority: int = 0
     deadline: float | None = None
     """Unix time by which it should be done."""
+    compare: int = 1
+    """Its run compares passes of its own with those that so many prompts share. Of one that was just claimed; it is not
+    in the queue's file."""
 
     @property
     def client(self) -> str:

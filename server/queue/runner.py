@@ -177,6 +177,7 @@ class Runner:
                 extra_json=prompt.extra_json,
                 client=prompt.client,
                 passes=prompt.passes or 1,
+                compare=prompt.compare,
             )
             outcome = await lane.worker.run(job)
         self._relays.pop(prompt.id, None)
@@ -206,8 +207,8 @@ class Runner:
             key = claims.costs_key(prompt.likeness, lane.name)
 
             def note(tx: QueueTransaction) -> None:
-                for passes, seconds in measured.items():
-                    note_cost(tx.db, key, passes, seconds, time.time())
+                for passes, cost in measured.items():
+                    note_cost(tx.db, key, passes, cost, time.time())
 
             self._store.write(note)
         if state == "done" and prompt.program:

@@ -107,4 +107,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE traces (prompt INTEGER PRIMARY KEY, data TEXT NOT NULL)",
         "CREATE TRIGGER trace_out AFTER DELETE ON prompts BEGIN DELETE FROM traces WHERE prompt = OLD.seq; END",
     ),
+    (
+        # The cost of a row in passes that so many prompts share, as a part of that in passes of a prompt's own.
+        "DROP TABLE pass_costs",
+        """CREATE TABLE pass_ratios (
+            likeness TEXT NOT NULL, passes INT NOT NULL, at REAL NOT NULL, calculated REAL, ratios TEXT NOT NULL,
+            PRIMARY KEY (likeness, passes)) WITHOUT ROWID""",
+        "CREATE INDEX pass_ratios_at ON pass_ratios (at)",
+    ),
 )

@@ -35,6 +35,8 @@ __all__ = ["ROUTES"]
 
 log = logging.getLogger("graphflow.server")
 NO_PROMPT = "No prompt provided"
+MOST_KINDS = 2000
+"""Of prompts whose likeness is remembered."""
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a stream of events sends a sign of life."""
 
@@ -96,13 +98,26 @@ async def _queue(state: ServerState, body: PromptBody, wanted: Submission, check
             ),
         )
     warnings = problems_json(examined.warnings, "warnings")
+    costs = await _pass_costs(state, wanted.likeness, examined, checks)
     accepted = await state.queue.submit(
-        replace(wanted, targets=examined.targets, node_errors=errors, warnings=warnings)
+        replace(wanted, targets=examined.targets, node_errors=errors, warnings=warnings, pass_costs=costs)
     )
     if not accepted.existed:
         state.metrics.accepted.inc()
         log.info("accepted a prompt of %d nodes", len(examined.workflow), extra={"prompt_id": accepted.prompt_id})
     return accepted
+
+
+async def _pass_costs(
+    state: ServerState, likeness: str, examined: Examined, checks: Executor | None
+) -> dict[int, float]:
+    """The calculated costs of shared passes, for the first prompt of its kind."""
+    if state.queue.settings.share_passes == 1 or not likeness or likeness in state.calculated:
+        return {}
+    if len(state.calculated) >= MOST_KINDS:
+        state.calculated.clear()
+    state.calculated.add(likeness)
+    return await asyncio.get_running_loop().run_in_executor(checks, state.engine.pass_costs, examined.workflow)
 
 
 async def post_validate(request: web.Request) -> web.Response:

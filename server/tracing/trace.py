@@ -2,17 +2,22 @@
 
 Tracks: the queue, in which it waited; the nodes of its worker, side by side where they ran so; each device, with its
 forward passes and loads. Samplers that shared a pass show it with the same number.
+
+The format is Chrome's Trace Event Format, with times in whole microseconds. The spans of a track (`pid`, `tid`) lie
+behind or inside each other: a viewer drops one that overlaps another in part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..queue import Prompt
 
 __all__ = ["chrome_trace"]
 
+CLOSE = 1.0
+"""Seconds up to which the clocks of two machines are the same."""
 QUEUE, WORKER = 1, 2
 """Numbers of the processes that the viewer shows."""
 Span = dict[str, Any]
@@ -20,6 +25,7 @@ Span = dict[str, Any]
 
 def chrome_trace(prompt: Prompt, times: dict[str, Any]) -> dict[str, Any]:
     """`{traceEvents: [...]}`, the format of Chrome's tracing. `times`: see `server/worker/times.py`."""
+    times = _on_our_clock(prompt, times)
     kinds = {key: str(node.get("class_type")) for key, node in prompt.workflow.items() if isinstance(node, dict)}
     name = {"prompt": prompt.id, "state": prompt.state, "attempts": prompt.attempts}
     events = [
@@ -31,6 +37,29 @@ def chrome_trace(prompt: Prompt, times: dict[str, Any]) -> dict[str, Any]:
         *_devices(times["passes"], times["models"]),
     ]
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"prompt_id": prompt.id}}
+
+
+def _on_our_clock(prompt: Prompt, times: dict[str, Any]) -> dict[str, Any]:
+    """The times of a worker whose clock is another, moved so that its run begins when the prompt did."""
+    if prompt.started is None:
+        return times
+    ended = times["ended"] if prompt.finished is None else prompt.finished
+    if prompt.started - CLOSE <= times["began"] and times["ended"] <= ended + CLOSE:
+        return times
+    late = times["began"] - prompt.started
+
+    def moved(items: list[list[Any]], at: int) -> list[list[Any]]:
+        return [[*item[:at], item[at] - late, *item[at + 1 :]] for item in items]
+
+    return {
+        **times,
+        "began": prompt.started,
+        "ended": times["ended"] - late,
+        "nodes": moved(times["nodes"], 2),
+        "steps": moved(times["steps"], 3),
+        "models": moved(times["models"], 4),
+        "passes": moved(times["passes"], 2),
+    }
 
 
 def _nodes(nodes: list[list[Any]], steps: list[list[Any]], kinds: dict[str, str]) -> Iterator[Span]:
@@ -55,15 +84,37 @@ def _devices(passes: list[list[Any]], models: list[list[Any]]) -> Iterator[Span]
     for at, name in enumerate(names):
         yield _named("thread_name", WORKER, 100 + 2 * at, f"{name} passes")
         yield _named("thread_name", WORKER, 101 + 2 * at, f"{name} models")
-    for device, number, began, seconds, size, rows, filled in passes:
-        about = {"pass": number, "size": size, "rows": rows, "rows of others": filled - rows}
-        yield _span(f"pass of {size}", WORKER, 100 + 2 * names.index(device), began, seconds, about)
-    for device, file, part, action, began, seconds in models:
-        yield _span(f"{action} {part}", WORKER, 101 + 2 * names.index(device), began, seconds, {"file": file})
+        yield from _in_turn(
+            _span(
+                f"pass of {size}",
+                WORKER,
+                100 + 2 * at,
+                began,
+                seconds,
+                {"pass": number, "size": size, "rows": rows, "rows of others": filled - rows},
+            )
+            for device, number, began, seconds, size, rows, filled in passes
+            if device == name
+        )
+        yield from _in_turn(
+            _span(f"{action} {part}", WORKER, 101 + 2 * at, began, seconds, {"file": file})
+            for device, file, part, action, began, seconds in models
+            if device == name
+        )
+
+
+def _in_turn(spans: Iterable[Span]) -> Iterator[Span]:
+    """The spans of a track on which one thing is done at a time: where two overlap, since they were timed by several
+    clocks, the later one is shortened."""
+    end = 0
+    for span in sorted(spans, key=lambda span: int(span["ts"])):
+        began, ended = max(span["ts"], end), max(span["ts"] + span["dur"], end)
+        yield {**span, "ts": began, "dur": ended - began}
+        end = ended
 
 
 def _span(name: str, process: int, thread: int, began: float, seconds: float, about: dict[str, Any]) -> Span:
-    at = {"pid": process, "tid": thread, "ts": _us(began), "dur": max(0, _us(seconds))}
+    at = {"pid": process, "tid": thread, "ts": _us(began), "dur": max(0, _us(began + seconds) - _us(began))}
     return {"name": name, "ph": "X", **at, "args": about}
 
 

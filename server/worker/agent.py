@@ -325,6 +325,7 @@ def _job(head: dict[str, Any], given: dict[str, Any]) -> Attempt:
         extra_json=json.dumps(given["extra"]),
         client=head["client"],
         passes=head["passes"],
+        compare=head.get("compare", 1),
     )
 
 

@@ -21,6 +21,8 @@ class Attempt:
     """Whose turn on the device it takes."""
     passes: int = 1
     """How many prompts share its passes."""
+    compare: int = 1
+    """`Settings.compare`."""
 
     @property
     def key(self) -> tuple[str, int]:

@@ -192,7 +192,8 @@ def _run(
         workflow = Workflow.from_json(given["workflow"])
         messages = RunMessages(prompt_id, workflow, report, places, at)
         messages.wants_previews = given["extra"].get("preview_method") != "none"
-        engine.on_behalf_of(head.get("client", ""), together=head.get("passes", 1)).run(
+        passes, compare = head.get("passes", 1), head.get("compare", 1)
+        engine.on_behalf_of(head.get("client", ""), together=passes, compare=compare).run(
             workflow,
             targets=head["targets"] or None,
             on_event=on_event,

@@ -95,6 +95,7 @@ class RemoteWorker:
             targets=list(job.targets),
             client=job.client,
             passes=job.passes,
+            compare=job.compare,
             inputs=inputs,
             models=models,
         )

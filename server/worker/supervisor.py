@@ -143,6 +143,7 @@ class Worker:
             targets=list(job.targets),
             client=job.client,
             passes=job.passes,
+            compare=job.compare,
         )
         try:
             found: Outcome = await outcome

@@ -69,7 +69,7 @@ class RunTimes:
 
     def passes(self) -> dict[str, Any]:
         """`{rows, seconds, waited, devices}` of its forward passes; of each device the same, `sizes`, and `models`. And
-        what they cost, see `PassTally`."""
+        what was found out about sharing them, see `PassTally`."""
         return {**self._made, **self._costs.to_json(), "devices": self._devices}
 
     def to_json(self) -> str:

@@ -5,23 +5,31 @@ import math
 import pytest
 
 from graphflow.passes import costs, store
+from graphflow.passes.costs import PassCost
 from graphflow.passes.store import PassStore
 
 
-def test_costs_are_kept_in_the_file_for_a_day_and_the_newest_weighs_least_alone(tmp_path):
+def test_costs_are_kept_in_the_file_for_a_day_and_only_the_newest_measurements_count(tmp_path):
     now = [1000.0]
     kept = PassStore(tmp_path / "folder" / "passes.sqlite", lambda: now[0])
-    for seconds in (0.1, 0.2):
-        kept.note("like", {4: seconds, 1: 1.0})
-    kept.note("like", {8: math.inf})
+    kept.note("like", {4: PassCost(calculated=0.7), 2: PassCost(calculated=0.8)})
+    now[0] += 1
+    kept.note("like", {4: PassCost((0.5, 0.6))})
+    kept.note("like", {8: PassCost((math.inf,))})
     kept.close()
     again = PassStore(tmp_path / "folder" / "passes.sqlite", lambda: now[0])
-    assert again.costs("like") == {1: 1.0, 4: pytest.approx(0.13), 8: math.inf}
+    assert again.costs("like") == {
+        2: PassCost((), 0.8, 1000.0),
+        4: PassCost((0.5, 0.6), 0.7, 1001.0),
+        8: PassCost((math.inf,), None, 1001.0),
+    }
     assert again.costs("other") == {}
+    again.note("like", {4: PassCost(tuple(float(at) for at in range(costs.KEPT - 1)), 0.65)})
+    assert again.costs("like")[4] == PassCost((0.6, *map(float, range(costs.KEPT - 1))), 0.65, 1001.0)
     now[0] += costs.LONG
     assert again.costs("like") == {}, "it is measured again"
-    again.note("like", {4: 0.5})
-    assert again.costs("like") == {4: 0.5}, "what was measured before counts no more"
+    again.note("like", {4: PassCost((0.5,))})
+    assert again.costs("like")[4].ratios == (0.5,), "what was measured before counts no more"
     again.close()
 
 
@@ -50,7 +58,7 @@ def test_no_trouble_with_the_file_fails_a_run(tmp_path, broken):
         (tmp_path / "file").write_text("")
         place = tmp_path / "file" / "passes.sqlite"
     kept = PassStore(place)
-    kept.note("like", {1: 1.0})
+    kept.note("like", {2: PassCost((1.0,))})
     kept.choose("work", 4)
     assert kept.costs("like") == {}
     assert kept.choice("work") is None
@@ -59,6 +67,6 @@ def test_no_trouble_with_the_file_fails_a_run(tmp_path, broken):
 
 def test_without_a_folder_it_lasts_as_long_as_the_process():
     kept = PassStore(None)
-    kept.note("like", {2: 1.5})
+    kept.note("like", {2: PassCost((1.5,))})
     kept.close()
-    assert kept.costs("like") == {2: 1.5}
+    assert kept.costs("like")[2].ratios == (1.5,)

@@ -1,39 +1,43 @@
-"""What a run's passes cost, from its events."""
+"""What a run found out about the cost of passes, from its events."""
 
+import json
 import math
 
 import pytest
 
+from graphflow.passes.costs import KEPT, PassCost
 from graphflow.passes.shortage import is_shortage
 from graphflow.passes.tally import PassTally, costs_measured
 from graphflow.problem import GraphFlowError, Problem
 from graphflow.spi import NodeAnew, PassesMade
 
 
-def made(rows, row, own_row):
-    return PassesMade("cpu", rows=rows, seconds=rows * row * 2, waited=0.0, sizes={}, row=row, own_row=own_row)
+def made(ratios=None, calculated=None):
+    return PassesMade("cpu", 10, 1.0, 0.0, {}, ratios=ratios or {}, calculated=calculated or {})
 
 
 def measured(passes, *events):
     tally = PassTally()
     for event in events:
         tally.note(event)
-    return costs_measured(passes, tally.to_json())
+    return costs_measured(passes, json.loads(json.dumps(tally.to_json())))
 
 
-def test_rows_of_all_samplers_count_and_both_sizes_are_learned_from_one_run():
-    assert measured(4, made(10, 0.1, 0.2), made(30, 0.3, 0.2)) == {4: pytest.approx(0.25), 1: pytest.approx(0.2)}
-    assert measured(1, made(10, 0.1, 0.1)) == {1: pytest.approx(0.1)}
-
-
-def test_a_cost_that_was_not_measured_of_each_sampler_is_not_known():
-    assert measured(4, made(10, 0.1, 0.2), made(30, 0.3, 0.0)) == {4: pytest.approx(0.25)}
-    assert measured(4, made(10, 0.0, 0.2)) == {}, "one pass only, which prepares much"
+def test_the_comparisons_of_all_samplers_count_and_the_newest_are_kept():
+    assert measured(4, made({4: (0.5,)}), made(), made({4: (0.6, 0.7)})) == {4: PassCost((0.5, 0.6, 0.7))}
+    assert measured(1, made({8: (0.5,)})) == {8: PassCost((0.5,))}, "a run alone compares as well"
+    many = measured(4, *(made({4: (float(at),)}) for at in range(20)))
+    assert many[4].ratios == tuple(map(float, range(20 - KEPT, 20)))
     assert measured(4) == {}, "all came from the cache"
 
 
+def test_of_several_samplers_the_calculated_cost_is_that_of_the_one_that_gains_least():
+    found = measured(1, made(calculated={2: 0.8, 4: 0.6}), made({4: (0.7,)}, {2: 0.9, 4: 0.5}))
+    assert found == {2: PassCost(calculated=0.9), 4: PassCost((0.7,), 0.6)}
+
+
 def test_passes_that_the_memory_was_too_short_for_cost_more_than_any_others():
-    assert measured(4, made(10, 0.1, 0.2), NodeAnew("1", "too little memory")) == {4: math.inf}
+    assert measured(4, made({4: (0.5,)}), NodeAnew("1", "too little memory")) == {4: PassCost((math.inf,))}
     assert measured(1, NodeAnew("1", "too little memory")) == {}
 
 

@@ -171,7 +171,7 @@ def test_a_grid_and_a_page_show_every_variant_and_say_which_failed(apple, engine
 
 
 def test_samplers_with_other_prompts_steps_and_guidance_share_forward_passes(apple, engine, tmp_path, monkeypatch):
-    from graphflow_nodes.devices import passes, use
+    from graphflow_nodes.devices import use, waiting_rows
     from graphflow_nodes.families.kits import unet_network
 
     rows, seats = [], use.pool_of("cpu").loop._seats
@@ -185,8 +185,8 @@ def test_samplers_with_other_prompts_steps_and_guidance_share_forward_passes(app
 
     forward = unet_network.forward
     monkeypatch.setattr(unet_network, "forward", counted)
-    monkeypatch.setattr(passes, "GRACE", 1e9)
-    monkeypatch.setattr(passes, "MOST_GRACE", 60.0)
+    monkeypatch.setattr(waiting_rows, "GRACE", 1e9)
+    monkeypatch.setattr(waiting_rows, "MOST_GRACE", 60.0)
     vary = {"6.text": ["a", "b", "c", "d"], ("3.steps", "3.cfg"): [(8, 5.0), (10, 3.0)]}
     gf.sweep(apple, vary).run(engine(tmp_path))
     asked = 2 * 4 * (8 + 10)

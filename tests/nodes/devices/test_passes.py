@@ -272,15 +272,19 @@ def test_a_sampler_with_less_left_keeps_its_turn_while_it_makes_its_step():
     with loop.seat(2, "me") as seat:
         seat.left = 4
         seat.note_answer(10.0, 0.1)
-        assert loop._back_soon(waiting, 10.0) is None, "nobody knows yet how long its steps take"
+        assert loop._waiting.back_soon(loop._seats, waiting, 10.0) is None, "nobody knows yet how long its steps take"
         seat.note_question(10.01)
         seat.note_answer(10.11, 0.1)
-        assert loop._back_soon(waiting, 10.11) == pytest.approx(10.13)
-        assert loop._back_soon(waiting, 10.14) is None, "it is late"
-        assert loop._back_soon(loop._turns.rank("me", 0.1, 0.0, 0.1), 10.12) is None, "another has less left"
+        assert loop._waiting.back_soon(loop._seats, waiting, 10.11) == pytest.approx(10.13)
+        assert loop._waiting.back_soon(loop._seats, waiting, 10.14) is None, "it is late"
+        assert loop._waiting.back_soon(loop._seats, loop._turns.rank("me", 0.1, 0.0, 0.1), 10.12) is None, (
+            "another has less left"
+        )
         seat.note_question(10.16)
         seat.note_answer(10.26, 0.1)
-        assert loop._back_soon(waiting, 10.26) is None, "what it does between its questions takes half a pass"
+        assert loop._waiting.back_soon(loop._seats, waiting, 10.26) is None, (
+            "what it does between its questions takes half a pass"
+        )
 
 
 @pytest.mark.alone

@@ -119,7 +119,9 @@ def test_a_prompt_for_whose_shared_passes_the_memory_is_short_starts_anew_in_pas
             marker = str(place.root / "short of memory")
             for name in "ab":  # they differ in a text, and may share passes
                 bad = {"how": "memory", "marker": marker}
-                await queue.submit(prompt(steps=slow(name, 3, 0.01), misbehave=bad, prompt_id=name))
+                await queue.submit(
+                    prompt(steps=slow(name, 3, 0.01), misbehave=bad, prompt_id=name, pass_costs={2: 0.5})
+                )
             await queue.resume()
             done = [await queue.wait(name, 240) for name in "ab"]
             assert [one.state for one in done] == ["done", "done"]

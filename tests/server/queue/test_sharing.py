@@ -5,14 +5,19 @@ import hashlib
 import os
 import random
 import signal
+import time
 
 import pytest
-from graphflow_server.queue import Submission
+from graphflow_server.queue import Submission, claims, ledger, reading
+from graphflow_server.queue.store import QueueStore
+from graphflow_server.queue.turns import Turns
 from PIL import Image
 
 from graphflow import Engine, Settings, Workflow
+from graphflow.spi import PassCost, likeness, note_cost
 
 GRAPH = Workflow.load("workflows/text_to_image.json").set("EmptyLatentImage.batch_size", 1)
+LIKENESS = likeness(GRAPH.to_json())
 KINDS = [("euler", 6), ("dpmpp_2m", 8), ("euler_ancestral", 5), ("heun", 4), ("ddim", 7), ("lms", 6)]
 
 
@@ -56,6 +61,48 @@ def file_of(place, prompt):
     return place.root / "output" / shown["filename"]
 
 
+def test_measured_costs_of_a_worker_decide_and_calculated_ones_where_it_has_not_measured(tmp_path):
+    store = QueueStore(tmp_path / "queue.sqlite")
+    names = iter(range(1000))
+
+    def submit(count, **options):
+        graph = GRAPH.set("KSampler.seed", next(names)).to_json()
+        for _ in range(count):
+            store.write(lambda tx: ledger.accept(tx, Submission(graph, prompt_id=str(next(names)), **options))).result()
+
+    def begin(worker, count=2, concurrency=2):
+        """(passes, compare) of prompts that begin on a worker, which ends them again."""
+        found, turns = [], Turns(concurrency, prefers_alike=True)
+        for _ in range(count):
+            taken = store.write(lambda tx: claims.claim(tx, turns, [one.id for one in found], 2, worker)).result()
+            turns.began(taken.id, taken.client, taken.alone, taken.likeness)
+            found.append(taken)
+        for one in found:
+            store.write(lambda tx, one=one: ledger.finish(tx, one.id, one.epoch, "execution_success", {})).result()
+        return [(one.passes, one.compare) for one in found]
+
+    def note(worker, cost):
+        store.write(lambda tx: note_cost(tx.db, claims.costs_key(LIKENESS, worker), 2, cost, time.time())).result()
+
+    try:
+        submit(2, priority=3, within=60.0)
+        found = store.read(lambda db: reading.find(db, "1")).result()
+        assert (found.priority, found.compare) == (3, 1) and found.deadline > time.time()
+        assert begin("a") == [(1, 2), (1, 1)], "the first compares its passes with those that both could share"
+        submit(2, pass_costs={2: 0.6})
+        assert begin("a") == [(2, 1), (2, 1)]
+        note("a", PassCost((1.1, 1.2, 1.1), 0.6))
+        submit(2)
+        assert begin("a") == [(1, 2), (1, 1)], "it does not pay there"
+        submit(2)
+        assert begin("b") == [(2, 1), (2, 1)], "another worker has measured nothing"
+        note("a", PassCost((0.7,) * 8))
+        submit(2)
+        assert begin("a") == [(2, 1), (2, 1)], "and so a wrong choice ends"
+    finally:
+        store.close()
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_arrivals_cancels_and_kills_give_each_prompt_one_digest(place, run, wanted, seed):
     """Short form of benchmarks/throughput.py: the bits of shared passes depend on the size of the passes alone."""
@@ -64,7 +111,8 @@ def test_random_arrivals_cancels_and_kills_give_each_prompt_one_digest(place, ru
     async def check():
         async with place.queue(concurrency=4, share_passes=4, max_crashes=1000, start_paused=True) as queue:
             for at, kind in enumerate(KINDS):
-                await queue.submit(Submission(work(at, *kind).to_json(), prompt_id=str(at)))
+                graph = work(at, *kind).to_json()
+                await queue.submit(Submission(graph, prompt_id=str(at), pass_costs={2: 0.7, 4: 0.5}))
             cancelled = Submission(work(99, "euler", 2000).to_json(), prompt_id="cancelled", front=True)
             await queue.submit(cancelled)
             await queue.resume()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections import defaultdict
 
 import pytest
 from graphflow_server.command import trace as command
@@ -37,17 +38,20 @@ def served(tmp_path_factory):
 
     async def serve():
         worker = WorkerConfig(output_dir=root / "output", input_dir=root / "input", cache_dir=root / "cache")
-        settings = QueueSettings(root / "state", worker, concurrency=2, share_passes=2, start_paused=True)
+        settings = QueueSettings(root / "state", worker, concurrency=2, share_passes=2)
         stats = []
         async with PromptQueue(settings) as queue:
-            queue.subscribe(lambda event: stats.append(event.data) if event.type == "run_stats" else None)
+            queue.subscribe(lambda event: event.type == "run_stats" and stats.append(event.data))
+            await queue.submit(Submission(work(1), prompt_id="first"))
+            assert (await queue.wait("first", 400)).passes == 1, "nothing is known of prompts like it"
+            await queue.pause()
             for name in "ab":
                 await queue.submit(Submission(work(ord(name)), prompt_id=name))
             await queue.resume()
             done = [await queue.wait(name, 400) for name in "ab"]
-            assert [one.passes for one in done] == [2, 2]
+            assert [one.passes for one in done] == [2, 2], "it reported that sharing is clearly cheaper"
             times = [json.loads(await written(queue, name)) for name in "ab"]
-        return done, times, stats
+        return done, times, [one for one in stats if one["prompt_id"] != "first"]
 
     return root / "state", *asyncio.run(asyncio.wait_for(serve(), 500))
 
@@ -67,6 +71,60 @@ def test_a_trace_has_the_nodes_steps_and_passes_of_a_prompt_within_its_run(serve
     assert len(passes) >= 6
     shared = {number for number, args in passes.items() if args["rows of others"]}
     assert shared and shared <= {made[1] for made in other["passes"]}, "the other prompt shows them by the same number"
+
+
+def is_well_formed(trace):
+    """By the Trace Event Format, as Perfetto reads it."""
+    assert set(trace) <= {"traceEvents", "displayTimeUnit", "otherData", "metadata"}
+    assert trace["displayTimeUnit"] in ("ms", "ns")
+    json.dumps(trace, allow_nan=False)
+    tracks = defaultdict(list)
+    for event in trace["traceEvents"]:
+        assert all(isinstance(event[place], int) for place in ("pid", "tid"))
+        assert event["name"] and isinstance(event["name"], str)
+        match event["ph"]:
+            case "M":
+                assert event["name"] in ("process_name", "thread_name") and isinstance(event["args"]["name"], str)
+            case "X":
+                assert isinstance(event["ts"], int) and isinstance(event["dur"], int) and event["dur"] >= 0
+                tracks[event["pid"], event["tid"]].append(event)
+            case "i":
+                assert isinstance(event["ts"], int) and event["s"] == "t"
+            case other:
+                raise AssertionError(f"no event of the kind {other} is expected")
+    for track in tracks.values():
+        open_ = []
+        for event in sorted(track, key=lambda event: (event["ts"], -event["dur"])):
+            while open_ and open_[-1] <= event["ts"]:
+                open_.pop()
+            assert not open_ or event["ts"] + event["dur"] <= open_[-1], "spans of a track overlap in part"
+            open_.append(event["ts"] + event["dur"])
+    return True
+
+
+def test_a_trace_has_the_form_that_viewers_read(served):
+    for prompt, times in zip(served[1], served[2], strict=True):
+        assert is_well_formed(chrome_trace(prompt, times))
+    began = served[2][0]["began"]
+    jittery = [["cpu", at, began + 0.0100004 * at, 0.0100009, 4, 2, 2] for at in range(100)]
+    loads = [["cpu", "file", f"part {at}", "loaded", began + 0.01 * at, 0.015] for at in range(5)]
+    odd = {**served[2][0], "passes": jittery[::-1], "models": loads}
+    assert is_well_formed(chrome_trace(served[1][0], odd))
+
+
+@pytest.mark.parametrize("late", [-86400.0, 86400.0])
+def test_the_times_of_a_worker_whose_clock_is_a_day_away_stand_in_the_time_of_the_server(served, late):
+    prompt, times = served[1][0], served[2][0]
+    places = {"nodes": 2, "steps": 3, "models": 4, "passes": 2}
+    moved = {key: [[*one[:at], one[at] + late, *one[at + 1 :]] for one in times[key]] for key, at in places.items()}
+    other = {**times, **moved, "began": times["began"] + late, "ended": times["ended"] + late}
+    trace = chrome_trace(prompt, other)
+    assert is_well_formed(trace)
+    found = [event for event in trace["traceEvents"] if "ts" in event]
+    for event in found:
+        assert 1e6 * (prompt.created - 1.0) <= event["ts"] <= 1e6 * (prompt.finished + 1.0)
+    wanted = [event["name"] for event in chrome_trace(prompt, times)["traceEvents"] if "ts" in event]
+    assert [event["name"] for event in found] == wanted
 
 
 def test_the_command_writes_the_trace_of_a_prompt_or_of_the_last_one(served, capsys):
@@ -119,7 +177,7 @@ def test_passes_are_counted_by_worker_device_and_size_and_their_time_by_model(se
     assert 'graphflow_pass_rows_total{device="cpu",worker="local"} 24.0' in text, (
         "6 steps of two prompts, two rows each"
     )
-    assert 'graphflow_models_total{action="loaded",device="cpu",worker="local"}' in text
+    assert 'graphflow_models_total{action="reused",device="cpu",worker="local"}' in text
     (seconds,) = re.findall(
         r'graphflow_pass_seconds_total\{device="cpu",model="graphflow-tiny[^"]* denoiser",worker="local"\} (.+)',
         text,

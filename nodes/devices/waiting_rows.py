@@ -1,0 +1,104 @@
+"""The rows that wait for a pass, and which of them make the next one. The caller keeps threads apart."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterable, Sequence
+
+from ..model.row import Row
+from .row_proof import RowProof
+from .seats import Question, Seat, WaitingRow, key_of
+from .turns import DeviceTurns, Rank
+
+__all__ = ["WaitingRows"]
+
+GRACE = 0.5
+"""A question waits for neighbours for at most this share of the time that a pass takes."""
+MOST_GRACE = 0.05
+"""Seconds; and in terms of passes, where these take long, at least:"""
+MOST_GRACE_IN_PASSES = 0.05
+"""On a machine with other work a thread wakes up late, and a pass of seconds that goes without it is made twice."""
+SHORT_PAUSE = 0.25
+"""A sampler that goes first keeps its turn between two of its questions, if it takes at most this share of a pass for
+what lies between them."""
+UNLIKE = "on this device the bits of a row depend on the rows beside it"
+
+
+class WaitingRows:
+    """Grouped by what rows must have in common to share a pass."""
+
+    def __init__(self, turns: DeviceTurns, proof: RowProof) -> None:
+        self.paces: dict[Hashable, float] = {}
+        """Seconds of the last pass of each key."""
+        self._turns, self._proof = turns, proof
+        self._groups: OrderedDict[Hashable, deque[WaitingRow]] = OrderedDict()
+
+    def add(self, asked: Question, rows: Sequence[Row], now: float) -> None:
+        for index, row in enumerate(rows):
+            key = key_of(asked.seat, asked.call, row)
+            self._groups.setdefault(key, deque()).append(WaitingRow(row, asked, index, now))
+
+    def drop_answered(self) -> None:
+        """Forget rows whose question has its answer, or failed."""
+        for key in list(self._groups):
+            left = deque(waiting for waiting in self._groups[key] if not waiting.asked.done.done())
+            if left:
+                self._groups[key] = left
+            else:
+                del self._groups[key]
+
+    def ready(self, seats: Iterable[Seat], now: float) -> tuple[list[WaitingRow] | None, float | None]:
+        """The rows of the next pass; or None, and how many seconds to wait for more rows. `seats`: all of the device's
+        samplers."""
+        seats = list(seats)
+        patience: float | None = None
+        best: tuple[Rank, Hashable] | None = None
+        for key, waiting in self._groups.items():
+            first, pace = waiting[0], self.paces.get(key, 0.0)
+            left = first.since + min(GRACE * pace, max(MOST_GRACE, MOST_GRACE_IN_PASSES * pace)) - now
+            is_full = len(waiting) >= first.asked.seat.size or self._proof.denies(key)
+            if is_full or left <= 0 or not _more_may_come(first.asked, seats):
+                rank = min(self._rank(each, pace, now) for each in waiting)
+                best = (rank, key) if best is None or rank < best[0] else best
+            else:
+                patience = left if patience is None else min(left, patience)
+        if best is None:
+            return None, patience
+        back = self.back_soon(seats, best[0], now)
+        return (None, back - now) if back is not None else (self._taken(best[1], now), None)
+
+    def back_soon(self, seats: Iterable[Seat], rank: Rank, now: float) -> float | None:
+        """The moment until which it is better to wait for a sampler that has just been answered and goes before all
+        that wait; without that, two samplers would always take turns, and both end late."""
+        for seat in seats:
+            is_due = not seat.waits and seat.left > 1 and now < seat.expected <= now + SHORT_PAUSE * seat.pace
+            if is_due and self._turns.rank(seat.owner, (seat.left - 1) * seat.pace, 0.0, seat.pace) < rank:
+                return seat.expected
+        return None
+
+    def _taken(self, key: Hashable, now: float) -> list[WaitingRow]:
+        """The rows of a group whose turn it is; those of one sampler stay together."""
+        pace = self.paces.get(key, 0.0)
+        waiting = sorted(self._groups[key], key=lambda each: self._rank(each, pace, now))
+        size = waiting[0].asked.seat.size
+        if self._proof.denies(key):
+            mine = [each for each in waiting if each.asked.seat is waiting[0].asked.seat]
+            waiting[0].asked.seat.work.alone = UNLIKE
+            waiting = mine[:size] + [each for each in waiting if each not in mine[:size]]
+            size = min(size, len(mine))
+        if len(waiting) > size:
+            self._groups[key] = deque(sorted(waiting[size:], key=lambda each: each.since))
+        else:
+            del self._groups[key]
+        return waiting[:size]
+
+    def _rank(self, waiting: WaitingRow, pace: float, now: float) -> Rank:
+        seat = waiting.asked.seat
+        return self._turns.rank(seat.owner, seat.left * pace, now - waiting.since, pace)
+
+
+def _more_may_come(asked: Question, seats: Iterable[Seat]) -> bool:
+    """Whether another sampler of the same network and size is at work on its next question."""
+    return asked.call.shares and any(
+        not seat.waits and seat.size == asked.seat.size and seat.asks == asked.call.key for seat in seats
+    )
