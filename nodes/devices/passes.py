@@ -14,6 +14,7 @@ That was measured on CPUs; on other devices `row_proof` tests it.
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
@@ -87,6 +88,7 @@ class PassLoop:
         self._proof = RowProof(is_needed=device.type != "cpu" if is_proven is None else not is_proven)
         self._waiting = WaitingRows(self._turns, self._proof)
         self._thread: Thread | None = None
+        self._ends = False
 
     def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """Let the thread of the device make a call between two passes."""
@@ -143,12 +145,22 @@ class PassLoop:
                 keep_memory()
             self._thread = Thread(target=self._serve, name=f"graphflow-{self.name}", daemon=True)
             self._thread.start()
+            atexit.register(self._end)
         self._changed.notify_all()
+
+    def _end(self) -> None:
+        """Let the thread end with what it is at. An interpreter that ends while one of its threads computes in a
+        library aborts the process."""
+        with self._changed:
+            self._ends = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
 
     def _serve(self) -> None:
         call_is_next = True  # in turns: neither a long sampler nor many short calls hold the device
         idle: float | None = None
-        while True:
+        while not self._ends:
             group, call = self._next(call_is_next, idle)
             if group is None and call is None:
                 give_memory_back()
@@ -171,7 +183,7 @@ class PassLoop:
     def _next(self, call_is_next: bool, idle: float | None) -> tuple[list[WaitingRow] | None, _Call | None]:
         """The rows of the next pass, or a call; neither where nothing came within `idle` seconds."""
         with self._changed:
-            while True:
+            while not self._ends:
                 patience = None
                 if not (self._calls and call_is_next):
                     group, patience = self._waiting.ready(self._seats, self._clock())
@@ -182,7 +194,8 @@ class PassLoop:
                     self._calls.remove(call)
                     return None, call
                 if not self._changed.wait(idle if patience is None else patience) and patience is None:
-                    return None, None
+                    break
+            return None, None
 
     def _pass(self, group: list[WaitingRow]) -> None:
         try:
@@ -252,7 +265,7 @@ class PassLoop:
         """Whether a pass of another size is to be made as well, to compare the cost. Not where code of others acts in a
         pass, or compiled code would have to be made."""
         seat, call = asked.seat, asked.call
-        if not seat.compares or not call.shares or call.is_changed or call.is_compiled:
+        if self._ends or not seat.compares or not call.shares or call.is_changed or call.is_compiled:
             return False
         at_most = self._waiting.paces[key_of(seat, call, row)] * max(1.0, seat.other / seat.size)
         return self._comparisons.may(key_of(seat, call, row, seat.other), at_most, seat.is_shared)

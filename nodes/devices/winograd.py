@@ -8,8 +8,8 @@ and 4 times fewer for m = 4, at the price of two small products before and after
 at the peak of a processor's multipliers, so this is what is left to win there. Against float64, F(2 x 2) errs less than
 the direct form, F(4 x 4) three times as much: 4e-6 of the norm of the values.
 
-It is meant for compiled code: the weights' part `G g G^T` is then computed once, ahead, and the tiles are gathered by
-one kernel.
+It is meant for compiled code, where the weights' part, `G g G^T`, is computed once, ahead. The rest is one operator:
+written out, it would be so much code that a second process would need minutes to make it again.
 """
 
 from __future__ import annotations
@@ -56,8 +56,6 @@ START = 64
 """Places that one weight could have served in the time in which it is fetched."""
 STRIP = 8 << 20
 """Bytes of tiles that are worked on at a time: they should stay in the processor's cache."""
-STRIPS = 16
-"""At most, of one convolution: each is code of its own."""
 
 
 def tile_side(places: int, height: int, width: int) -> int | None:
@@ -79,27 +77,35 @@ def _tiles(side: int, m: int) -> int:
 def winograd(x: Tensor, weight: Tensor, bias: Tensor | None, m: int) -> Tensor:
     """[N, C, H, W], [O, C, 3, 3] and [O] -> [N, O, H, W] in channels-last order: a convolution of stride 1 with zeros
     at the edges, in tiles of m x m (2 or 4)."""
+    found: Tensor = torch.ops.graphflow.winograd(x, _transformed(weight, m), bias, m)
+    return found
+
+
+@torch.library.custom_op("graphflow::winograd", mutates_args=())
+def _tiled(x: Tensor, transformed: Tensor, bias: Tensor | None, m: int) -> Tensor:
+    """As `winograd`, of transformed weights [(m + 2)^2, C, O]."""
     side, (count, channels, height, width) = m + 2, x.shape
-    down, across = _tiles(height, m), _tiles(width, m)
-    transformed = _transformed(weight, m)
+    down, across, outputs = _tiles(height, m), _tiles(width, m), transformed.shape[2]
     before, after = _twice(B[m], x), _twice(A[m], x)
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1 + across * m - width, 1, 1 + down * m - height))
+    found = x.new_empty(count, down * m, across * m, outputs)
+    step = max(1, STRIP // (4 * side * side * count * across * channels))
+    for first in range(0, down, step):
+        rows = min(step, down - first)
+        tiles = padded[:, first * m : (first + rows) * m + 2].unfold(1, side, m).unfold(2, side, m)
+        tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(side * side, -1)
+        products = torch.bmm(torch.mm(before, tiles).view(side * side, -1, channels), transformed)
+        values = torch.mm(after, products.view(side * side, -1)).view(m, m, count, rows, across, outputs)
+        target = found[:, first * m : (first + rows) * m].view(count, rows, m, across, m, outputs)
+        torch.add(values.permute(2, 3, 0, 4, 1, 5), 0 if bias is None else bias, out=target)
+    return found[:, :height, :width].permute(0, 3, 1, 2)
 
-    def rows_of_tiles(first: int, last: int) -> Tensor:
-        """[N, (last - first) m, across m, O]"""
-        part = padded[:, first * m : last * m + 2]
-        tiles = part.unfold(1, side, m).unfold(2, side, m).permute(4, 5, 0, 1, 2, 3)
-        inputs = torch.mm(before, tiles.reshape(side * side, -1)).reshape(side * side, -1, channels)
-        products = torch.bmm(inputs, transformed)
-        outputs = torch.mm(after, products.reshape(side * side, -1)).reshape(m, m, count, last - first, across, -1)
-        return outputs.permute(2, 3, 0, 4, 1, 5).reshape(count, (last - first) * m, across * m, -1)
 
-    step = max(1, STRIP // (4 * side * side * count * across * channels), _tiles(down, STRIPS))
-    strips = [rows_of_tiles(first, min(first + step, down)) for first in range(0, down, step)]
-    found = (strips[0] if len(strips) == 1 else torch.cat(strips, 1))[:, :height, :width]
-    if bias is not None:
-        found = found + bias
-    return found.permute(0, 3, 1, 2)
+@_tiled.register_fake
+def _shape(x: Tensor, transformed: Tensor, bias: Tensor | None, m: int) -> Tensor:
+    (count, _, height, width), outputs = x.shape, transformed.shape[2]
+    down, across = _tiles(height, m) * m, _tiles(width, m) * m
+    return x.new_empty(count, down, across, outputs)[:, :height, :width].permute(0, 3, 1, 2)
 
 
 def _transformed(weight: Tensor, m: int) -> Tensor:

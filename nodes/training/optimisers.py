@@ -63,7 +63,7 @@ class Lion(torch.optim.Optimizer):
 
 _Groups = list[dict[str, Any]]
 _MAKERS: Mapping[str, Callable[[_Groups, float, tuple[float, float]], torch.optim.Optimizer]] = {
-    "AdamW": lambda groups, decay, betas: torch.optim.AdamW(groups, betas=betas, weight_decay=decay),
+    "AdamW": lambda groups, decay, betas: torch.optim.AdamW(groups, betas=betas, weight_decay=decay, fused=True),
     "Adam": lambda groups, decay, betas: torch.optim.Adam(groups, betas=betas, weight_decay=decay),
     "Adafactor": lambda groups, decay, betas: torch.optim.Adafactor(groups, weight_decay=decay),
     "Lion": lambda groups, decay, betas: Lion(groups, weight_decay=decay),

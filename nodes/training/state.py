@@ -94,7 +94,7 @@ class State:
     def average(self) -> None:
         """With a decay that rises to its value, so that early weights are forgotten: min(d, (1 + n) / (10 + n))."""
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
-        weights = [self.parameters[name] for name in self.averages]
+        weights: list[Tensor] = [self.parameters[name] for name in self.averages]
         torch._foreach_lerp_(list(self.averages.values()), weights, 1 - decay)
 
 

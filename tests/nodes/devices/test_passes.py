@@ -1,6 +1,8 @@
 """Forward passes are shared by whoever may share them, and change no bit."""
 
 import random
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
@@ -360,3 +362,25 @@ def test_where_it_was_not_measured_rows_share_passes_only_if_their_bits_do_not_d
                 assert all(torch.equal(a["out"], b["out"]) for a, b in zip(answers, wanted, strict=True))
     assert loop.counts.shared == (1 if mixes else 2)
     assert [("beside" in seat.work.alone) for seat in (one, other)] == [mixes, mixes]
+
+
+PROCESS = """
+import threading, torch
+from graphflow_nodes.devices.passes import PassLoop
+
+begun, a = threading.Event(), torch.randn(1500, 1500)
+
+def compute():
+    begun.set()
+    for _ in range(20):
+        a @ a
+
+loop = PassLoop(torch.device("cpu"))
+threading.Thread(target=loop.run, args=(compute,), daemon=True).start()
+begun.wait()
+"""
+
+
+def test_a_process_that_ends_while_its_device_computes_ends_well():
+    ended = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
