@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 __all__ = ["decomposed", "tile_side", "winograd"]
 
@@ -87,7 +86,7 @@ def _tiled(x: Tensor, transformed: Tensor, bias: Tensor | None, m: int) -> Tenso
     side, (count, channels, height, width) = m + 2, x.shape
     down, across, outputs = _tiles(height, m), _tiles(width, m), transformed.shape[2]
     before, after = _twice(B[m], x), _twice(A[m], x)
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1 + across * m - width, 1, 1 + down * m - height))
+    padded = _with_edges(x.permute(0, 2, 3, 1), down * m + 2, across * m + 2)
     found = x.new_empty(count, down * m, across * m, outputs)
     step = max(1, STRIP // (4 * side * side * count * across * channels))
     for first in range(0, down, step):
@@ -99,6 +98,16 @@ def _tiled(x: Tensor, transformed: Tensor, bias: Tensor | None, m: int) -> Tenso
         target = found[:, first * m : (first + rows) * m].view(count, rows, m, across, m, outputs)
         torch.add(values.permute(2, 3, 0, 4, 1, 5), 0 if bias is None else bias, out=target)
     return found[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def _with_edges(x: Tensor, height: int, width: int) -> Tensor:
+    """[N, H, W, C] in [N, height, width, C]: zeros above and left of it, and in what is left below and right."""
+    count, inner_height, inner_width, channels = x.shape
+    found = x.new_empty(count, height, width, channels)
+    for edge in (found[:, :1], found[:, inner_height + 1 :], found[:, :, :1], found[:, :, inner_width + 1 :]):
+        edge.zero_()
+    found[:, 1 : inner_height + 1, 1 : inner_width + 1] = x
+    return found
 
 
 @_tiled.register_fake
