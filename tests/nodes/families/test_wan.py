@@ -401,10 +401,10 @@ def test_the_cost_of_a_video_counts_its_frames(models):
         (one,), (many,) = (engine.costs(shipped("text_to_video").set("5.length", length)) for length in (1, 33))
     assert one.loads == many.loads and {load.part for load in one.loads} == {"denoiser", "text.umt5", "vae"}
     assert one.sizes_known and one.passes == many.passes
-    work = {cost: {stage.title: stage.work for stage in cost.stages} for cost in (one, many)}
-    assert work[many]["VAE Decode"] > 2 * work[one]["VAE Decode"]
+    few, more = ({stage.title: stage.work for stage in cost.stages} for cost in (one, many))
+    assert more["VAE Decode"] > 2 * few["VAE Decode"]
     cells = [frames * 8 * 8 // 4 + 256 for frames in (1, 9)]
-    assert work[many]["KSampler"] * cells[0] == work[one]["KSampler"] * cells[1]
+    assert more["KSampler"] * cells[0] == few["KSampler"] * cells[1]
 
 
 def test_what_does_not_belong_together_is_reported_before_the_run(models):

@@ -61,7 +61,7 @@ def test_encoding_in_tiles_is_encoding_the_whole(vae):
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
 def test_where_the_memory_is_short_decoding_goes_on_in_tiles_is_reported_and_is_not_cached(vae, monkeypatch, error):
-    def short(*_):
+    def short(*_, **__):
         raise error("CUDA out of memory")
 
     latent, said = {"samples": torch.randn(1, 4, 12, 9, generator=torch.Generator().manual_seed(1))}, []
