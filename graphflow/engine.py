@@ -184,13 +184,16 @@ class Engine:
         order, problems = validate(workflow, self.registry, settings)
         return costs_of(runnable(order, problems), settings)
 
-    def pass_costs(self, workflow: Workflow) -> dict[int, float]:
+    def pass_costs(self, workflow: Workflow) -> dict[int, float] | None:
         """The calculated cost of a row in passes that so many runs share, as a part of that in a run's own; of several
-        samplers, the one that gains least. Empty where it cannot be calculated."""
+        samplers, the one that gains least. Empty where it cannot be calculated; None where no node asks a model."""
         try:
-            found = [cost.pass_costs for cost in self.costs(workflow)]
+            costs = self.costs(workflow)
         except GraphFlowError:  # it is reported when it runs
             return {}
+        found = [cost.pass_costs for cost in costs if cost.pass_costs is not None]
+        if not found:
+            return None
         numbers = {number for each in found for number in each}
         return {number: max(each[number] for each in found if number in each) for number in sorted(numbers)}
 

@@ -39,9 +39,9 @@ class RunCost(Protocol):
 
     problems: tuple[Problem, ...]
     """Of what cannot fit."""
-    pass_costs: Mapping[int, float]
+    pass_costs: Mapping[int, float] | None
     """The calculated cost of a row in forward passes that so many runs share, as a part of that in a run's own; of
-    several samplers, the one that gains least."""
+    several samplers, the one that gains least. None where no node asks a model of this package."""
 
     def to_json(self) -> dict[str, Any]: ...
 

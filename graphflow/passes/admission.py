@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from ..events import Event
-from .choice import passes_for
+from .choice import CLEAR, FACTORS, passes_for
 from .costs import PassCost
 from .store import PassStore
 from .tally import PassTally, costs_measured
 
 __all__ = ["AdmittedRun", "PassAdmission"]
+
+
+TRIED = {number: PassCost(calculated=CLEAR) for number in FACTORS}
+"""Of nodes that ask no model, whose passes nobody calculates or measures: they share what they state to share."""
 
 
 @dataclass(slots=True)
@@ -67,19 +71,23 @@ class PassAdmission:
         waiting: int,
         behind: int = 0,
         is_new: bool = False,
-        calculate: Callable[[], Mapping[int, float]] = dict,
+        calculate: Callable[[], Mapping[int, float] | None] = dict,
     ) -> AdmittedRun:
         """A run begins. What it measures is kept, however it ends.
 
         `work` names all that it computes: the same work has the same number as last time, unless it `is_new`. `most`,
         `waiting` and `behind` as in `passes_for`; the runs at work are those of this engine. `calculate` gives the
-        calculated costs where nothing is known of runs like it.
+        calculated costs where nothing is known of runs like it; None where no model is asked.
         """
         known = None if is_new else self.store.choice(work)
         costs = self.store.costs(likeness)
         if not costs and most > 1 and waiting + behind:
-            costs = {number: PassCost(calculated=ratio) for number, ratio in calculate().items()}
-            self.store.note(likeness, costs)
+            calculated = calculate()
+            if calculated is None:
+                costs = TRIED
+            else:
+                costs = {number: PassCost(calculated=ratio) for number, ratio in calculated.items()}
+                self.store.note(likeness, costs)
         with self._lock:
             at_work = {number: count for (kind, number), count in self._at_work.items() if kind == likeness}
             passes, compare = passes_for(most, waiting, at_work, costs, behind)

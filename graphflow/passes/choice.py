@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .costs import PassCost
 
-__all__ = ["PassChoice", "passes_for"]
+__all__ = ["CLEAR", "FACTORS", "PassChoice", "passes_for"]
 
 FACTORS = (16, 8, 4, 2)
 FULL_ENOUGH = 0.75

@@ -21,7 +21,7 @@ class SharedRuns:
     admission: PassAdmission
     read: Callable[[Source], Workflow]
     likeness: Callable[[Workflow], str]
-    calculate: Callable[[Workflow], Mapping[int, float]]
+    calculate: Callable[[Workflow], Mapping[int, float] | None]
     """The calculated costs of shared passes."""
     most: int
     """So many may share passes."""

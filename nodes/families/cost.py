@@ -96,7 +96,7 @@ class Cost:
     """Parts leave the device before others come."""
     sizes_known: bool = True
     problems: tuple[Problem, ...] = field(default=(), repr=False)
-    pass_costs: Mapping[int, float] = field(default_factory=dict, repr=False)
+    pass_costs: Mapping[int, float] | None = field(default=None, repr=False)
     """The calculated cost of a row in passes that so many runs share, see `graphflow.RunCost`."""
 
     @property
@@ -164,7 +164,7 @@ class _Counted:
         self.found, self.kind, self.dtype, self.together = found, kind, dtype, settings.together
         self.is_split = settings.cfg_split
         self.loads: list[Load] = []
-        self.pass_costs: dict[int, float] = {}
+        self.pass_costs: dict[int, float] | None = None
         self.sizes_known = True
         self._places: dict[Any, int] = {}
 
@@ -192,8 +192,9 @@ class _Counted:
         format = model.latent
         at_once, cells = -(-rows // 2) if self.is_split else rows, size.cells(format)
         one = size_of_passes(at_once, cells, self.together, self.kind)
-        for number, ratio in cost_of_sharing(at_once, cells, self.kind).items():
-            self.pass_costs[number] = max(ratio, self.pass_costs.get(number, 0.0))
+        known = self.pass_costs or {}
+        shared = cost_of_sharing(at_once, cells, self.kind)
+        self.pass_costs = {**known, **{number: max(ratio, known.get(number, 0.0)) for number, ratio in shared.items()}}
         controls = [
             control
             for _, prompt in self.found.inputs(node, "CONDITIONING")

@@ -117,7 +117,8 @@ async def _pass_costs(
     if len(state.calculated) >= MOST_KINDS:
         state.calculated.clear()
     state.calculated.add(likeness)
-    return await asyncio.get_running_loop().run_in_executor(checks, state.engine.pass_costs, examined.workflow)
+    found = await asyncio.get_running_loop().run_in_executor(checks, state.engine.pass_costs, examined.workflow)
+    return found or {}
 
 
 async def post_validate(request: web.Request) -> web.Response:

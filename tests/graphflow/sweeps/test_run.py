@@ -6,7 +6,6 @@ import pytest
 
 import graphflow as gf
 from graphflow.events import NodeDone, RunDone, RunStarted
-from graphflow.passes.costs import PassCost
 
 from .conftest import texts
 
@@ -173,6 +172,5 @@ def test_all_prompts_are_encoded_before_the_samplers_that_work_together_start(tm
         }
     )
     with gf.Engine(gf.Registry([encode, sample, decode]), gf.Settings(output_dir=tmp_path, together=4)) as engine:
-        engine.passes.store.note(engine.likeness(workflow, []), {4: PassCost(calculated=0.5)})
         gf.sweep(workflow, {"1.text": list("abcdefgh")}).run(engine)
     assert events == ["encode"] * 8 + (["sample"] * 4 + ["decode"] * 4) * 2
