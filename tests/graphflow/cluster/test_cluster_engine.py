@@ -97,7 +97,7 @@ def test_what_only_this_process_has_runs_here(engine):
         _, clip, _ = n.CheckpointLoaderSimple(ckpt_name="graphflow-tiny")
         words = n.CLIPTextEncode(clip=clip, text=shout(text="a plum"))
     result = g.run(engine, targets=[words])
-    assert result.timings["CLIPTextEncode"] > 0
+    assert "CLIPTextEncode" in result.timings
 
 
 def test_a_cache_that_nobody_else_has_is_refused(remote):
