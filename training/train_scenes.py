@@ -22,7 +22,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
@@ -31,10 +31,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from graphflow_nodes.training.attention import fast_attention
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .modules import SHIPPED, noise_schedule, restore, write_folder
 from .resumable import Course, averaged, steps_made, train
@@ -71,11 +71,6 @@ class Run:
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device, torch.bfloat16)
-
-    def attention(self) -> AbstractContextManager[None]:
-        """On a CPU as plain products: the fused one takes eight times as long for the backward pass of heads that are
-        16 wide in bfloat16 (torch 2.13), which was half of a step."""
-        return sdpa_kernel(SDPBackend.MATH) if self.device == "cpu" else nullcontext()
 
     def normal(self, like: Tensor, purpose: str, step: int) -> Tensor:
         """Standard normal, a function of the step."""
@@ -228,7 +223,7 @@ def train_denoiser(run: Run) -> None:
         t = torch.randint(0, 1000, (run.batch,), generator=_generator("level", step))
         x = latents[chosen]
         noise = run.normal(x, "noise", step)
-        with run.autocast(), run.attention():
+        with run.autocast(), fast_attention(run.device, x):
             context = both["text"](tokens[texts].to(run.device)).last_hidden_state
             answer = both["unet"](schedule.add_noise(x, noise, t), t.to(run.device), context).sample
         errors = (answer.float() - noise).pow(2).mean((1, 2, 3))

@@ -45,7 +45,9 @@ def _compiled_decoder(device: Device, vae: Vae, part: LoadedPart, samples: Tenso
     """None where the run is eager; runs under `auto` are, and count for those that come."""
     if device.compile == "off" or part.is_paged:
         return None
-    network = part.module.__dict__.setdefault(DECODER, _Decoder(part.module, vae.family.codec.decode))
+    network = part.module.__dict__.get(DECODER)
+    if network is None:
+        network = part.module.__dict__[DECODER] = _Decoder(part.module, vae.family.codec.decode)
     call = ForwardCall((part.key, "decoder"), network, _decoded, name=f"{part.file} {part.part}")
     if device.compile == "auto" and device.alike:
         device.forms.saw(device.alike, call, [Row({"latent": samples[0]})], 1)

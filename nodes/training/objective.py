@@ -25,13 +25,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from graphflow import GraphFlowError, Problem
 
 from ..model.entry import Ask, Entry
 from ..model.handles import Model
 from ..model.prediction import X0, Epsilon, V
+from .attention import fast_attention
 from .examples import Example, TrainingSet
 from .options import LossOptions
 from .randomness import normal, uniform
@@ -45,10 +45,6 @@ _SNR_WEIGHTS: Mapping[type, Callable[[float, float], float]] = {
     V: lambda snr, gamma: min(snr, gamma) / (snr + 1),
     X0: lambda snr, gamma: min(snr, gamma),
 }
-
-
-FEW_PLACES = 256
-"""Of a latent: up to them plain attention is faster in bfloat16 on a CPU."""
 
 
 class Objective:
@@ -102,14 +98,8 @@ class Objective:
         return loss
 
     def _attention(self, latent: Tensor) -> AbstractContextManager[None]:
-        """How attention is computed. In bfloat16 on a CPU the backward pass of torch's fused attention takes up to 25
-        times as long as that of plain products where an image has few places (torch 2.13). With checkpointing the
-        network is run again behind this block, so it stays as it is."""
-        is_slow = str(self._device).startswith("cpu") and torch.is_autocast_enabled("cpu")
-        if not is_slow or latent.shape[-2:].numel() > FEW_PLACES or _is_run_again(self._module):
-            return nullcontext()
-        plain: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
-        return plain
+        """With checkpointing the network is run again behind this block, so attention stays as it is."""
+        return nullcontext() if _is_run_again(self._module) else fast_attention(str(self._device), latent)
 
     def fixed(self, data: TrainingSet, levels: int = 4) -> float:
         """The mean loss over a data set at the same levels and noise each time: evenly spaced levels, captions kept,
