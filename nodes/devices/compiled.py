@@ -30,6 +30,7 @@ from ..files.packed import Packed
 from ..model.row import Row
 from .compiler import compiler_is_here
 from .forward import Answers, ForwardCall, forward
+from .frozen import OWN, Frozen
 from .settle import code_folder, note
 from .winograd import decomposed
 
@@ -37,8 +38,6 @@ __all__ = ["Forms", "can_be_frozen", "compiled", "forms_of"]
 
 SEEN = 3
 """Runs that have asked a network about a shape before `auto` compiles it."""
-OWN = "graphflow compiled"
-"""Where a module keeps its compiled form: it goes with it."""
 SHAPES = 64
 """Of one class of networks that are compiled; torch gives up at eight, and computes eagerly without a word."""
 
@@ -122,12 +121,20 @@ def compiled(call: ForwardCall) -> ForwardCall:
     found = call.module.__dict__.get(OWN)
     if found is None:
         code_folder()
-        limits: Any = torch._dynamo.config
-        limits.recompile_limit = max(limits.recompile_limit, SHAPES)
-        compile: Callable[..., Any] = torch.compile
-        found = compile(call.module, dynamic=False, backend=_inductor)
+        is_for_processor = _kind(call.module) == "cpu"
+        found = Frozen(call.module, _by_dynamo) if is_for_processor else _by_dynamo(call.module)
         call.module.__dict__[OWN] = found
     return replace(call, key=(call.key, "compiled"), module=found, forward=_reporting(call.forward), is_compiled=True)
+
+
+def _by_dynamo(network: torch.nn.Module) -> Callable[..., Any]:
+    """The form of what is not to be traced as one graph, and of GPUs: each process compiles it anew, from kernels that
+    lie on disk."""
+    limits: Any = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, SHAPES)
+    compile: Callable[..., Any] = torch.compile
+    found: Callable[..., Any] = compile(network, dynamic=False, backend=_inductor)
+    return found
 
 
 def _inductor(graph: Any, inputs: Sequence[Any], **_: object) -> Any:

@@ -13,7 +13,17 @@ from .compiler import form_of_recipe
 from .device import numerics_of
 from .sizes import factor
 
-__all__ = ["decoding", "drawing", "matching", "numerics", "output_files", "sampling", "temp_files", "upscaling"]
+__all__ = [
+    "decoding",
+    "drawing",
+    "libraries",
+    "matching",
+    "numerics",
+    "output_files",
+    "sampling",
+    "temp_files",
+    "upscaling",
+]
 
 
 def numerics(settings: Settings) -> str:
@@ -21,7 +31,7 @@ def numerics(settings: Settings) -> str:
 
     The libraries' versions are asked of their packages' metadata, so that nothing is imported.
     """
-    return f"{numerics_of(settings)}; {_libraries('torch', 'diffusers', 'transformers', 'pillow')}"
+    return f"{numerics_of(settings)}; {libraries('torch', 'diffusers', 'transformers', 'pillow')}"
 
 
 def sampling(settings: Settings) -> str:
@@ -30,7 +40,7 @@ def sampling(settings: Settings) -> str:
     shared = f"; passes {factor(settings.together)}" if settings.together > 1 else ""
     shared += "; halves" if settings.cfg_split else ""
     form = form_of_recipe(settings, numerics_of(settings).kind)
-    return f"{numerics(settings)}; {_libraries('scipy', 'torchsde')}{shared}{form}"
+    return f"{numerics(settings)}; {libraries('scipy', 'torchsde')}{shared}{form}"
 
 
 def drawing(settings: Settings) -> str:
@@ -41,19 +51,19 @@ def drawing(settings: Settings) -> str:
 def upscaling(settings: Settings) -> str:
     """For nodes that enlarge images by networks; without the package they fail."""
     try:
-        return f"{numerics(settings)}; {_libraries('spandrel')}"
+        return f"{numerics(settings)}; {libraries('spandrel')}"
     except PackageNotFoundError:
         return numerics(settings)
 
 
 def decoding(settings: Settings) -> str:
     """For nodes that read images."""
-    return _libraries("pillow")
+    return libraries("pillow")
 
 
 def matching(settings: Settings) -> str:
     """For nodes that search texts with patterns."""
-    return _libraries("regex")
+    return libraries("regex")
 
 
 def output_files(settings: Settings) -> str:
@@ -71,5 +81,5 @@ def _files_in(folder: Path, settings: Settings) -> str:
 
 
 @cache
-def _libraries(*names: str) -> str:
+def libraries(*names: str) -> str:
     return "; ".join(f"{name} {version(name)}" for name in names)

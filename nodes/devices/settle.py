@@ -23,7 +23,7 @@ from .compiler import mode_of
 from .device import numerics_of
 from .environment import numerics
 
-__all__ = ["code_folder", "is_noted", "note", "settle"]
+__all__ = ["code_folder", "is_noted", "note", "processor", "settle"]
 
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 WEIGHTS = ("MODEL", "CONTROL_NET", "VAE")
@@ -65,7 +65,7 @@ def _alike(order: Mapping[str, Bound], recipe: Callable[[str], bytes], settings:
     found = {fact for node in order.values() for fact in _facts(node, order, recipe)}
     if not any(fact.startswith("MODEL ") for fact in found):
         return None
-    machine = (numerics(settings), platform.machine(), _processor(), f"together {settings.together}")
+    machine = (numerics(settings), platform.machine(), processor(), f"together {settings.together}")
     return blake2b("\n".join((*machine, *sorted(found))).encode(), digest_size=16).digest()
 
 
@@ -94,7 +94,7 @@ def _size(node_id: str, order: Mapping[str, Bound], recipe: Callable[[str], byte
 
 
 @cache
-def _processor() -> str:
+def processor() -> str:
     """What the processor can do: code that is made for one need not run on another."""
     info = Path("/proc/cpuinfo")
     lines: list[Any] = info.read_text().splitlines() if info.exists() else [platform.processor()]

@@ -169,5 +169,5 @@ def test_compiled_code_gives_the_answers_of_its_own_weights_and_the_next_process
         command = [sys.executable, "-c", textwrap.dedent(PROCESS)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        libraries.append({path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.so")})
+        libraries.append({path: path.stat().st_ino for path in tmp_path.rglob("*.so")})
     assert libraries[0] and libraries[0] == libraries[1]
