@@ -2,14 +2,14 @@
 are packed for the processor ahead, and convolutions in fewer products (see `winograd`).
 
 A compiled network rounds in another way than an eager one, so the form is in the recipe, is settled before a sampler's
-first question and never changes in its run. Frozen code holds its weights, beside those of the network: it belongs to
-the one module that it was made of, and goes with it. What cannot be frozen runs eagerly: weights that stay packed or
-are paged, passes with patches of calls (hooks inside compiled code would be passed over in silence) and LoRAs that act
-by rows.
+first question and never changes in its run. Code in memory holds what it needs of the weights, beside those of the
+network: it belongs to the one module that it was loaded for, and goes with it. What cannot be frozen runs eagerly:
+weights that stay packed or are paged, passes with patches of calls (hooks inside compiled code would be passed over in
+silence) and LoRAs that act by rows.
 
-The kernels lie on disk beside the cache: the next process traces the network anew, and calls no compiler. With `auto`
-a run is eager, and what it asks is compiled in a thread of its own once several runs that are alike have asked it;
-later runs of that kind have the compiled form (see `settle`).
+For a processor the code lies on disk beside the cache, without the weights (see `frozen`); for a GPU its kernels do and
+the next process traces the network anew. With `auto` a run is eager, and what it asks is compiled in a thread of its
+own once several runs that are alike have asked it; later runs of that kind have the compiled form (see `settle`).
 """
 
 from __future__ import annotations

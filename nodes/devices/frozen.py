@@ -18,6 +18,7 @@ from dataclasses import asdict
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -151,6 +152,7 @@ def _loaded(content: Mapping[str, Any], network: torch.nn.Module) -> _Code | Non
         key, path = codecache.write(content["source"], "py")
         attributes = {name: values[of] for name, of in content["values"].items()}
         module = codecache.PyCodeCache.load_by_key_path(key, path, [], attributes)
+    _release(module)
     return _Code(module.call, content["kept"], pytree.treespec_loads(content["outputs"]))
 
 
@@ -186,7 +188,8 @@ def _compiled(network: torch.nn.Module, arguments: Any, named: Any, name: str | 
             "outputs": pytree.treespec_dumps(outputs),
         }
         if sum(tensor.nbytes for tensor in others.values()) <= SMALL:
-            write_code(name, content, list(_libraries(inner.code)))
+            write_code(name, content, list(_libraries(_module(inner.code))))
+    _release(_module(inner.code))
     return _Code(inner.code, kept, outputs)
 
 
@@ -285,9 +288,19 @@ def _pack(graph: Any, inputs: Sequence[Any]) -> None:
     graph.recompile()
 
 
-def _libraries(code: Any) -> Iterator[Path]:
+def _module(code: Any) -> ModuleType:
+    return sys.modules[type(code.compiled_fn_runner).__module__]
+
+
+def _release(module: ModuleType) -> None:
+    """Torch keeps each module of code for good, and with it the values that were made from the weights."""
+    codecache: Any = import_module("torch._inductor.codecache")
+    codecache.PyCodeCache.modules[:] = [one for one in codecache.PyCodeCache.modules if one is not module]
+    sys.modules.pop(module.__name__, None)
+
+
+def _libraries(module: ModuleType) -> Iterator[Path]:
     """The shared libraries of the kernels that compiled code calls."""
-    module = sys.modules[type(code.compiled_fn_runner).__module__]
     for value in vars(module).values():
         of = getattr(getattr(value, "__self__", None), "__file__", None)
         if of and Path(of).is_relative_to(code_folder()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -85,7 +87,14 @@ def test_code_is_used_again_with_the_weights_of_the_network_that_asks(
     torch.testing.assert_close(found, answer(first), rtol=1e-4, atol=1e-4)
     assert not torch.equal(found, answer(first)), "it is compiled code"
 
-    assert torch.equal(answer(Frozen(Net(1), never)), found), "the same weights, the same bits"
+    again = Net(1)
+    again.__dict__[OWN] = Frozen(again, never)
+    assert torch.equal(answer(again.__dict__[OWN]), found), "the same weights, the same bits"
+    (code,) = again.__dict__[OWN]._codes.values()
+    values = [weakref.ref(value) for value in code._run.__globals__.values() if isinstance(value, Tensor)]
+    del again, code
+    gc.collect()
+    assert values and not any(value() is not None for value in values), "what was made from its weights goes with it"
     torch.testing.assert_close(answer(Frozen(other, never)), answer(other), rtol=1e-4, atol=1e-4)
     assert compilations == [first]
 
