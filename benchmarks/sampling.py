@@ -175,7 +175,7 @@ def again(options: argparse.Namespace) -> None:
         began = time.process_time()
         pair.ours()
         more = first - (time.process_time() - began)
-    print(f"the next process: {more:.0f} CPU s more for its first image, loading and tracing together", flush=True)
+    print(f"the next process: {more:.0f} CPU s more for its first image, loading the model and its code", flush=True)
 
 
 def seconds(program: str, options: argparse.Namespace) -> None:
