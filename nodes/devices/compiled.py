@@ -118,7 +118,7 @@ def compiled(call: ForwardCall) -> ForwardCall:
 
     Passes of it raise a Problem where the network cannot be compiled.
     """
-    found = call.module.__dict__.get(OWN)
+    found: Any = call.module.__dict__.get(OWN)
     if found is None:
         code_folder()
         is_for_processor = _kind(call.module) == "cpu"

@@ -104,11 +104,11 @@ def _is_foldable(node: Node) -> bool:
 def _overload(node: Node) -> Any:
     """The operator that a node calls; None of other nodes."""
     target: Any = node.target
-    if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
-        return None
-    if isinstance(target, torch._ops.OpOverload):
+    operators: Any = torch._ops
+    if isinstance(target, operators.OpOverload):
         return target
-    return target.default if target.overloads() == ["default"] else None
+    is_single = isinstance(target, operators.OpOverloadPacket) and target.overloads() == ["default"]
+    return target.default if is_single else None
 
 
 def _step(node: Node, names: Mapping[Node, str], is_kept: bool) -> Step:

@@ -160,7 +160,8 @@ def _compiled(network: torch.nn.Module, arguments: Any, named: Any, name: str | 
     traced, outputs = _traced(network, arguments, named)
     specs = traced.graph_signature.input_specs
     state = {**traced.state_dict, **traced.constants}
-    weights, numbers = {}, {}
+    weights: dict[int, tuple[str, Tensor]] = {}
+    numbers: dict[int, tuple[str, Tensor]] = {}
     for index, spec in enumerate(specs):
         if spec.target is not None:
             of = weights if spec.target in tensors_of(network) else numbers
@@ -282,7 +283,7 @@ def _pack(graph: Any, inputs: Sequence[Any]) -> None:
     compiler.fake_tensor_prop(graph, inputs, True)
     for patterns_of_pass in patterns.pass_patterns:
         patterns_of_pass.apply(graph.graph)
-    if torch.backends.mkldnn.is_available():
+    if torch._C._has_mkldnn:
         packing._eliminate_duplicate_packed_nodes(graph)
     patterns.stable_topological_sort(graph.graph)
     graph.recompile()
