@@ -53,7 +53,7 @@ class WaitingRows:
     def ready(self, seats: Iterable[Seat], now: float) -> tuple[list[WaitingRow] | None, float | None]:
         """The rows of the next pass; or None, and how many seconds to wait for more rows. `seats`: all of the device's
         samplers."""
-        seats = list(seats)
+        seats = [seat for seat in seats if not seat.waits]
         patience: float | None = None
         best: tuple[Rank, Hashable] | None = None
         for key, waiting in self._groups.items():
@@ -79,7 +79,7 @@ class WaitingRows:
         """The moment until which it is better to wait for a sampler that has just been answered and goes before all
         that wait; without that, two samplers would always take turns, and both end late."""
         for seat in seats:
-            is_due = not seat.waits and seat.left > 1 and now < seat.expected <= now + SHORT_PAUSE * seat.pace
+            is_due = seat.left > 1 and now < seat.expected <= now + SHORT_PAUSE * seat.pace
             if is_due and self._turns.rank(seat.owner, (seat.left - 1) * seat.pace, 0.0, seat.pace) < rank:
                 return seat.expected
         return None
@@ -123,14 +123,17 @@ def _worth_waiting(first: WaitingRow, pace: float, seats: Iterable[Seat]) -> flo
 
 
 def _coming(asked: Question, seats: Iterable[Seat]) -> Iterator[Seat]:
-    """The other samplers that are at work on their next question, or their first one, which may share its pass."""
-    mine = asked.seat
+    """Of the samplers that wait for no answer, those whose next question, or first one, may share the pass."""
+    mine, key = asked.seat, asked.call.key
     for seat in seats if asked.call.shares else ():
-        if seat.waits or seat.is_late or seat.size != mine.size:
+        if seat.is_late or seat.size != mine.size:
             continue
-        is_alike = seat.run is None or mine.run is None or seat.run.kind == mine.run.kind
-        if seat.asks == asked.call.key or (seat.asks is None and is_alike):
+        if seat.asks == key or (seat.asks is None and _are_alike(seat, mine)):
             yield seat
+
+
+def _are_alike(one: Seat, other: Seat) -> bool:
+    return one.run is None or other.run is None or one.run.kind == other.run.kind
 
 
 def _go_without(asked: Question, seats: Iterable[Seat]) -> None:
