@@ -36,7 +36,7 @@ from graphflow_server.queue import PromptQueue, QueueSettings, Submission, Worke
 from PIL import Image
 
 import graphflow as gf
-from graphflow.spi import Progress
+from graphflow.spi import Arrivals, Progress
 
 FAMILIES = ("text_to_image", "sdxl", "lumina2", "z_image", "sd35", "flux_dev")
 SHARE = 4
@@ -73,7 +73,7 @@ def schedule(
     engine: gf.Engine, work: Mapping[str, gf.Workflow], chance: random.Random, together: int
 ) -> dict[str, str]:
     """The digest of each prompt of one random schedule."""
-    shared = engine.on_behalf_of("", together)
+    arrivals = Arrivals()
 
     def one(name: str, wait: float, cancel_at: int) -> str:
         time.sleep(wait)
@@ -83,9 +83,15 @@ def schedule(
             if isinstance(event, Progress) and event.step == cancel_at:
                 flag.set()
 
-        with suppress(gf.Cancelled):
-            return digest(shared.run(work[name], on_event=listen, cancel=flag, refresh=not cancel_at).images[0].path)
-        return digest(shared.run(work[name]).images[0].path)
+        expected = arrivals.expect((name.split()[0], together))
+        shared = engine.on_behalf_of("", together, expected=expected)
+        try:
+            with suppress(gf.Cancelled):
+                found = shared.run(work[name], on_event=listen, cancel=flag, refresh=not cancel_at)
+                return digest(found.images[0].path)
+            return digest(shared.run(work[name]).images[0].path)
+        finally:
+            expected.is_here()
 
     names = list(work)
     chance.shuffle(names)

@@ -1,7 +1,8 @@
 """Several prompts at a time against one at a time: `python -m benchmarks.throughput [--repeat 5] [--part 1]`
 
 On one engine, as a worker of the server has it, with the built-in model. Everything is paired: each repetition does the
-same work one prompt at a time and several at a time, in turns, with other seeds, so nothing comes from the cache.
+same work one prompt at a time and several at a time, in turns, with other seeds and texts, so nothing of it comes from
+the cache.
 
 1. A prompt of 4 steps that arrives beside one of 50: when its first step is done, when each of the two ends.
 2. Eight prompts of 20 steps at once, and one every 0.1 s: CPU time and wall time of an image, with passes of each
@@ -50,6 +51,11 @@ def prompt(steps: int, side: int, text: str = TEXTS[0], seed: int | None = None)
     return gf.Workflow.loads(source).set_all({**changes, "3.seed": next(SEEDS) if seed is None else seed})
 
 
+def new_text(at: int = 0) -> str:
+    """Which has to be encoded: nothing of it is cached."""
+    return f"{TEXTS[at % len(TEXTS)]}, number {next(SEEDS)}"
+
+
 @contextmanager
 def engine(folder: Path, together: int = 1, cache: Path | None = None) -> Iterator[gf.Engine]:
     settings = gf.Settings(output_dir=folder, together=together, checkpoint_every=0.0 if cache else 1e9)
@@ -80,7 +86,7 @@ def head_of_line(made: gf.Engine, side: int, at_once: bool) -> dict[str, float]:
 
     def run(name: str, steps: int) -> None:
         with turn:
-            made.run(prompt(steps, side), on_event=hear(name))
+            made.run(prompt(steps, side, new_text()), on_event=hear(name))
         moments[f"{name} ends"] = time.perf_counter()
 
     with ThreadPoolExecutor(2) as pool:
@@ -103,7 +109,7 @@ def images(
 ) -> tuple[float, float]:
     """CPU seconds and wall seconds of an image. `is_decided`: whether passes are shared is decided by what they were
     measured to cost."""
-    work = [prompt(20, side, TEXTS[at % len(TEXTS)]) for at in range(prompts)]
+    work = [prompt(20, side, new_text(at)) for at in range(prompts)]
     cpu, wall = time.process_time(), time.perf_counter()
     if not at_once:
         for one in work:

@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from threading import Event as Flag
 from typing import Any
 
+from .arrivals import ExpectedRun
 from .cache import Cache
 from .check.graphs import RunCost, costs_of
 from .check.validate import Bound, runnable, validate, with_malformed
@@ -124,13 +125,15 @@ class Engine:
         more.__dict__.pop("infos", None)
         return more
 
-    def on_behalf_of(self, owner: str, together: int | None = None, compare: int = 1) -> Engine:
+    def on_behalf_of(
+        self, owner: str, together: int | None = None, compare: int = 1, expected: ExpectedRun | None = None
+    ) -> Engine:
         """This engine, its cache and its devices, for runs of one of several owners: each gets the same share of a
-        device's time while they compete for it. `together` and `compare` as in Settings; `together` is by default that
-        of this engine."""
+        device's time while they compete for it. `together`, `compare` and `expected` as in Settings; `together` is by
+        default that of this engine."""
         other = copy(self)
         shared = self.settings.together if together is None else together
-        other.settings = replace(self.settings, owner=owner, together=shared, compare=compare)
+        other.settings = replace(self.settings, owner=owner, together=shared, compare=compare, expected=expected)
         other.__dict__.pop("infos", None)
         return other
 
@@ -465,9 +468,8 @@ class Engine:
         on_event: Callable[[Event], None],
         cancel: Flag,
     ) -> Result:
-        return self.on_behalf_of(self.settings.owner, admitted.passes, admitted.compare).run(
-            workflow, targets=targets, refresh=refresh, on_event=admitted.heard(on_event), cancel=cancel
-        )
+        own = self.on_behalf_of(self.settings.owner, admitted.passes, admitted.compare, admitted.expected)
+        return own.run(workflow, targets=targets, refresh=refresh, on_event=admitted.heard(on_event), cancel=cancel)
 
     def likeness(self, workflow: Workflow, *more: object) -> str:
         """Equal for workflows with the same `more` that may share passes, on this device and in this number format."""

@@ -57,6 +57,7 @@ def run_many(
         serve = partial(_serve, run, supply, lock, found, cancel, on_event, on_outcome)
         tasks = [pool.submit(serve) for _ in range(at_once)]
         errors = [error for task in tasks if (error := task.exception()) is not None]
+    supply.close()
     real = [error for error in errors if not isinstance(error, Cancelled)]
     for error in real or errors:
         raise error
@@ -72,28 +73,50 @@ class _Supply:
         self._left, self._places, self._sharing = enumerate(workflows), places, sharing
         self._at_work = 0
         self._ready: deque[tuple[int, Source, str]] = deque()
+        self._begun: deque[tuple[int, Source, AdmittedRun]] = deque()
+        """Those that have a place, and whose thread has yet to come for them."""
 
     def next(self) -> tuple[int, Source, AdmittedRun] | None:
-        """The next workflow with its number, and what was decided for it; None: there is none left."""
+        """The next workflow with its number, and what was decided for it; None: there is none left.
+
+        Where passes are shared, all for which there is a place begin as one: so each knows of the others from its first
+        moment.
+        """
+        while len(self._begun) < (1 if self._sharing is None else self._places - self._at_work):
+            begun = self._begin()
+            if begun is None:
+                break
+            self._begun.append(begun)
+        if not self._begun:
+            return None
+        self._at_work += 1
+        return self._begun.popleft()
+
+    def _begin(self) -> tuple[int, Source, AdmittedRun] | None:
         sharing = self._sharing
-        while len(self._ready) < (1 if sharing is None else self._places + 1):
+        while len(self._ready) + len(self._begun) < (1 if sharing is None else self._places + 1):
             found = next(self._left, None)
             if found is None:
                 break
             self._ready.append((*found, "" if sharing is None else sharing.kind(found[1])))
         if not self._ready:
             return None
-        self._at_work += 1
         index, workflow, kind = self._ready.popleft()
         if sharing is None:
             return index, workflow, AdmittedRun()
         alike = [each == kind for _, _, each in self._ready]
-        free = self._places - self._at_work
+        free = self._places - self._at_work - len(self._begun) - 1
         return index, workflow, sharing.begin(workflow, kind, beside=sum(alike[:free]), behind=sum(alike[free:]))
 
     def done(self) -> None:
         """One that was taken has ended."""
         self._at_work -= 1
+
+    def close(self) -> None:
+        """Nobody comes for those that were to begin."""
+        for _, _, admitted in self._begun:
+            admitted.end()
+        self._begun.clear()
 
 
 def _serve(

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from .arrivals import ExpectedRun
 from .events import Event
 from .files.digests import Digests
 
@@ -101,6 +102,8 @@ class Settings:
     compare: int = field(default=1, compare=False, repr=False)
     """A sampler in passes of its own may compare some with passes that so many samplers share: what it measures decides
     about later ones. It changes no result."""
+    expected: ExpectedRun | None = field(default=None, compare=False, repr=False)
+    """This run among those that share passes with it: who begins them waits a little for the others."""
     owner: str = field(default="", compare=False, repr=False)
     """On whose behalf a run is made: a device divides its time evenly between owners."""
     alike: bytes = field(default=b"", compare=False, repr=False)

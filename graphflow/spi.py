@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .arrivals import Arrivals, ExpectedRun
     from .cache import default_folder
     from .check.validate import Bound, with_malformed
     from .cli.common import (
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_cache_options",
     "add_folder_options",
+    "Arrivals",
     "as_link",
     "Bound",
     "with_malformed",
@@ -89,6 +91,7 @@ __all__ = [
     "Digests",
     "DONE",
     "DynamicGraph",
+    "ExpectedRun",
     "FAILED",
     "from_workflow",
     "in_words",
@@ -163,6 +166,7 @@ _NAMES = {
     "look.draw": "to_svg",
     "nodetype.source": "code_digest",
     "nodetype.wires": "compatible",
+    "arrivals": "Arrivals ExpectedRun",
     "passes.choice": "PassChoice passes_for",
     "passes.costs": "PassCost costs_of note_cost",
     "passes.likeness": "is_quickly_compared likeness",

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from ..arrivals import ExpectedRun
 from ..document.workflow import Node
 from ..events import Event, ModelEvent, NodeMemory
 from ..nodetype.context import Context
@@ -77,6 +79,18 @@ class Performer:
         """`graph`: all nodes of the run, read when a node asks. `document(node)` makes the JSON of its workflow,
         `record(node)` the record of what its files are made by."""
         self._run, self._graph, self._document, self._record = run, graph, document, record
+        self._expected: dict[str, ExpectedRun] = {}
+
+    def expect(self, node_ids: Iterable[str]) -> None:
+        """These nodes, of types that work together, begin as one: each knows of the others from its first moment."""
+        expected = self._run.settings.expected
+        if expected is not None and self._run.settings.together > 1:
+            self._expected |= {node_id: expected.sampler() for node_id in node_ids}
+
+    def expect_not(self, node_id: str) -> None:
+        """It does not begin now."""
+        if node_id in self._expected:
+            self._expected.pop(node_id).is_here()
 
     def perform(self, call: Call) -> Performed:
         """The answers of the function, and the seconds that they took. Raises what the function raises, and
@@ -86,7 +100,7 @@ class Performer:
         settings = run.settings if call.place is None else replace(run.settings, notify=loading)
         if call.is_alone:
             settings = replace(settings, together=1)
-        with run.admission.enter(call.place, run.cancel) as at:
+        with self._begun(kind, call, settings) as settings, run.admission.enter(call.place, run.cancel) as at:
             if at:
                 settings = _with_first(settings, at)
             arguments = [self._arguments(kind, call, index, settings) for index in range(len(call.inputs))]
@@ -102,6 +116,18 @@ class Performer:
             importing = run.imports.within(began, ended)
             own = max(0.0, ended - began - importing - loading.seconds)
             return Performed(answers, Spent(own, loading.seconds, importing))
+
+    @contextmanager
+    def _begun(self, kind: NodeType, call: Call, settings: Settings) -> Iterator[Settings]:
+        """The settings of a node; those that share passes with it may wait for it until the end of the block."""
+        expected = self._expected.pop(call.node, None)
+        if expected is None and settings.expected is not None and settings.together > 1 and kind.together:
+            expected = settings.expected.sampler()
+        try:
+            yield settings if expected is None else replace(settings, expected=expected)
+        finally:
+            if expected is not None:
+                expected.is_here()
 
     async def perform_async(self, call: Call) -> list[CallResult]:
         """As `perform`, for an async function; its calls go on at the same time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..cache import Brought, CacheEntry
@@ -104,6 +104,14 @@ class Caller:
             display=self._expansions.display(node_id),
             states=self._claims.states(node_id, len(calls)) if node.type.context is not None else (),
         )
+
+    def expect(self, node_ids: Iterable[str]) -> None:
+        """As `Performer.expect`."""
+        self._performer.expect(node_ids)
+
+    def expect_not(self, node_id: str) -> None:
+        """As `Performer.expect_not`."""
+        self._performer.expect_not(node_id)
 
     def work(self, node_id: str) -> Callable[[], Any]:
         """Performs the call of a node, in a worker: returns what it made, or the answers if some bring more graph.

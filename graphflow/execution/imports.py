@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoader, SourcelessFileLoader
 from threading import Lock
 from types import ModuleType
@@ -20,6 +21,15 @@ _PATH = Lock()
 """Held while `sys.meta_path` is replaced. It is never changed in place: another thread may be going through it."""
 _OWN_LOADERS = (SourceFileLoader, SourcelessFileLoader, ExtensionFileLoader)
 """The loaders that belong to one module each; others are shared, and what they load is quickly loaded."""
+
+
+def _lead_on(module: ModuleType) -> None:
+    """A package may put another object in its own place while it is imported, as transformers and diffusers do. A
+    thread that began to wait for it before that gets the first object, which lacks most names: it finds them in the
+    second."""
+    now = sys.modules.get(module.__name__)
+    if now is not None and now is not module:
+        vars(module).setdefault("__getattr__", partial(getattr, now))
 
 
 class ImportClock:
@@ -84,6 +94,7 @@ class ImportClock:
             self._begin()
             try:
                 execute(module)
+                _lead_on(module)
             finally:
                 self._end()
 

@@ -238,6 +238,7 @@ class Run:
         while ready:  # what turns out to be known makes more of them ready
             batch = sorted(ready, key=lambda node_id: order[node_id].type.together)
             ready.clear()
+            self._caller.expect(self._beginning(batch))
             for node_id in batch:
                 kind = order[node_id].type
                 if kind.lane in full or not self._flight.has_room(kind):
@@ -245,7 +246,15 @@ class Run:
                     held.append(node_id)
                 elif self._prepare(node_id):
                     self._launch(node_id)
+                    continue
+                self._caller.expect_not(node_id)
         ready.extend(held)
+
+    def _beginning(self, batch: list[str]) -> list[str]:
+        """Those that work together and will start as one."""
+        types = {node_id: self._agenda.order[node_id].type for node_id in batch}
+        found = [node_id for node_id, kind in types.items() if kind.together and self._flight.has_room(kind)]
+        return found[: self._context.settings.together]
 
     def _launch(self, node_id: str) -> None:
         self._flight.start(node_id, self._agenda.order[node_id].type, self._caller.work(node_id))

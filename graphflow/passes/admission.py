@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
+from ..arrivals import Arrivals, ExpectedRun
 from ..events import Event
 from .choice import CLEAR, FACTORS, passes_for
 from .costs import PassCost
@@ -29,6 +30,8 @@ class AdmittedRun:
     """With how many others, itself included: `Settings.together`."""
     compare: int = 1
     """`Settings.compare`."""
+    expected: ExpectedRun | None = None
+    """`Settings.expected`."""
     _on_end: Callable[[dict[int, PassCost]], None] | None = None
     _tally: PassTally = field(default_factory=PassTally)
     _lock: Lock = field(default_factory=Lock)
@@ -41,6 +44,8 @@ class AdmittedRun:
 
     def end(self) -> None:
         """The run is not at work any more; what it measured is noted."""
+        if self.expected is not None:
+            self.expected.is_here()
         if self._on_end is not None:
             self._on_end(costs_measured(self.passes, self._tally.to_json()))
 
@@ -62,6 +67,7 @@ class PassAdmission:
         self.store = store
         self._lock = Lock()
         self._at_work: Counter[tuple[str, int]] = Counter()
+        self._arrivals = Arrivals()
 
     def admit(
         self,
@@ -81,7 +87,7 @@ class PassAdmission:
         """
         known = None if is_new else self.store.choice(work)
         costs = self.store.costs(likeness)
-        if not costs and most > 1 and waiting + behind:
+        if not costs and most > 1 and (waiting + behind or self._has_at_work(likeness)):
             calculated = calculate()
             if calculated is None:
                 costs = TRIED
@@ -100,6 +106,11 @@ class PassAdmission:
         def end(found: dict[int, PassCost]) -> None:
             self.store.note(likeness, found)
             with self._lock:
-                self._at_work -= Counter({(likeness, passes): 1})
+                self._at_work -= Counter({(likeness, passes): 1})  # which drops what is at zero
 
-        return AdmittedRun(passes, compare if passes == 1 else 1, end)
+        expected = self._arrivals.expect((likeness, passes)) if passes > 1 else None
+        return AdmittedRun(passes, compare if passes == 1 else 1, expected, end)
+
+    def _has_at_work(self, likeness: str) -> bool:
+        with self._lock:
+            return any(kind == likeness for kind, _ in self._at_work)

@@ -205,7 +205,12 @@ class Sweep:
                 engine, self.variants, targets=targets, give=give, emit=emit, cancel=cancel, extra_pnginfo=extra_pnginfo
             )
         own = replace(engine.settings, values=self.variants.workflow.given)
-        settings = replace(watched(own, cancel, emit), together=admitted.passes, compare=admitted.compare)
+        settings = replace(
+            watched(own, cancel, emit),
+            together=admitted.passes,
+            compare=admitted.compare,
+            expected=admitted.expected,
+        )
         merged = merge(self.variants, engine.registry, settings, targets)
         if only is not None:
             merged.wanted = {index: outputs for index, outputs in merged.wanted.items() if index in only}

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from graphflow.spi import PassRecord
+from graphflow.spi import ExpectedRun, PassRecord
 
 from ..model.row import Row
 from .allocator import give_memory_back, keep_memory
@@ -45,6 +45,10 @@ __all__ = ["PassCounts", "PassLoop", "Seat"]
 T = TypeVar("T")
 IDLE = 2.0
 """Seconds without work after which the device gives the memory back that its passes left free."""
+CALLS_FIRST = 0.5
+"""Of the time of a pass: other work goes first for so long after it. A run that begins encodes several texts."""
+LINGER, LINGER_IN_PASSES = 0.02, 0.05
+"""Seconds, and in terms of passes, that a device waits for more such work from the run whose work it has just done."""
 MIX = "rows of a pass influence each other in this network, or code of others acts in it"
 
 
@@ -82,6 +86,7 @@ class PassLoop:
         self._changed = Condition()
         self._calls: list[_Call] = []
         self._turns = DeviceTurns()
+        self._pass_ended, self._pass_took, self._lingers = 0.0, 0.0, 0.0
         self._seats: set[Seat] = set()
         self._cost_clock = cost_clock or pass_clock(device)
         self._comparisons = Comparisons(clock, self._cost_clock)
@@ -109,12 +114,15 @@ class PassLoop:
         return done.result()
 
     @contextmanager
-    def seat(self, size: int, owner: Hashable = None, other: int = 0) -> Iterator[Seat]:
+    def seat(self, size: int, owner: Hashable = None, other: int = 0, run: ExpectedRun | None = None) -> Iterator[Seat]:
         """Take part until the end of the block, in passes of `size` rows, on the account of an owner. `other`: the size
-        of passes that some of these are compared with: the one that it would have alone, or would share."""
+        of passes that some of these are compared with: the one that it would have alone, or would share. `run`: among
+        those that share passes; the first of them waits a little for the others."""
         if size not in SIZES:
             raise ValueError(f"a pass has {SIZES} rows, not {size}")
-        seat = Seat(self._ask, size, owner, other)
+        seat = Seat(self._ask, size, owner, other, run)
+        if run is not None:
+            run.listen(self._look_again)
         with self._changed:
             self._seats.add(seat)
         try:
@@ -129,8 +137,12 @@ class PassLoop:
         if not rows:
             asked.done.set_result([])
             return asked.done
+        if seat.asks is None and seat.run is not None:
+            seat.run.is_here()
         now = self._clock()
         with self._changed:
+            if seat.asks is None:
+                self._lingers = now
             seat.note_question(now)
             seat.work.alone = seat.work.alone if call.shares else MIX
             self._waiting.add(asked, rows, now)
@@ -147,6 +159,10 @@ class PassLoop:
             self._thread.start()
             atexit.register(self._end)
         self._changed.notify_all()
+
+    def _look_again(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _end(self) -> None:
         """Let the thread end with what it is at. An interpreter that ends while one of its threads computes in a
@@ -171,6 +187,7 @@ class PassLoop:
             if call is not None:
                 call.settle()
                 owners = {call.owner}
+                self._lingers = self._clock() + min(LINGER, LINGER_IN_PASSES * self._pass_took)
             elif group is not None:
                 owners = {waiting.asked.seat.owner for waiting in group}
                 self._pass(group)
@@ -184,9 +201,12 @@ class PassLoop:
         """The rows of the next pass, or a call; neither where nothing came within `idle` seconds."""
         with self._changed:
             while not self._ends:
-                patience = None
-                if not (self._calls and call_is_next):
-                    group, patience = self._waiting.ready(self._seats, self._clock())
+                patience, now = None, self._clock()
+                calls_are_first = now - self._pass_ended < CALLS_FIRST * self._pass_took
+                if calls_are_first and not self._calls and now < self._lingers:
+                    patience = self._lingers - now
+                elif not (self._calls and (call_is_next or calls_are_first)):
+                    group, patience = self._waiting.ready(self._seats, now)
                     if group is not None:
                         return group, None
                 if self._calls:
@@ -227,7 +247,8 @@ class PassLoop:
         began, cost_began = self._clock(), self._cost_clock() if is_compared else 0.0
         answers = forward(call, rows, self.device, self._free)
         cost = self._cost_clock() - cost_began if is_compared else 0.0
-        seconds = self._clock() - began
+        self._pass_ended = self._clock()
+        self._pass_took = seconds = self._pass_ended - began
         parts: dict[Seat, list[int]] = {}
         for index, waiting in enumerate(group):
             parts.setdefault(waiting.asked.seat, []).append(index)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from graphflow.spi import ExpectedRun
+
 from ..model.row import Row
 from .forward import Answers, ForwardCall
 from .pass_counts import SeatWork
@@ -27,18 +29,24 @@ class Seat:
     """Whose account it is on."""
     other: int = 0
     """The size of the passes that its own are compared with; 0: they are not."""
+    run: ExpectedRun | None = None
+    """Its run among those that share passes with it."""
     work: SeatWork = field(default_factory=SeatWork)
     left: int = 0
     """Questions that it has yet to ask, as far as it knows."""
     waits: bool = False
     asks: Hashable = None
-    """The key of the network that it asked last."""
+    """The key of the network that it asked last; None: it has asked none yet."""
+    is_late: bool = False
+    """It was waited for in vain; nobody waits for it again until it asks."""
     pace: float = 0.0
     """Seconds of its last pass."""
     expected: float = 0.0
     """When its next question is due, by the time that it took for the last one."""
-    _pause: float = 0.0
-    _answered: float | None = None
+    pause: float = 0.0
+    """Seconds between its last two passes."""
+    answered: float | None = None
+    """When it was answered last."""
 
     @property
     def is_shared(self) -> bool:
@@ -51,12 +59,13 @@ class Seat:
         return self.other not in (0, self.size) and self.work.compared < (MOST_SHARED if self.is_shared else MOST_ALONE)
 
     def note_question(self, now: float) -> None:
-        if self._answered is not None:
-            self._pause = now - self._answered
+        self.is_late = False
+        if self.answered is not None:
+            self.pause = now - self.answered
 
     def note_answer(self, now: float, seconds: float) -> None:
-        self.waits, self.pace, self._answered = False, seconds, now
-        self.expected = now + 2 * self._pause
+        self.waits, self.pace, self.answered = False, seconds, now
+        self.expected = now + 2 * self.pause
 
     def ask(self, call: ForwardCall, rows: Sequence[Row]) -> list[Answers]:
         """The answers of the network to the rows, in their order: tensors without a row axis, on the device.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from graphflow import Settings
-from graphflow.spi import ModelEvent, PassesMade
+from graphflow.spi import ExpectedRun, ModelEvent, PassesMade
 
 from ..model.handles import WeightsHandle
 from .compiled import Forms, forms_of
@@ -41,6 +41,8 @@ class Device:
     notify: Callable[[ModelEvent | PassesMade], None] | None = None
     owner: str = ""
     """Whose account its time is on."""
+    expected: ExpectedRun | None = None
+    """The run among those that share passes with it."""
     cancelled: Callable[[], bool] = _never
     """Whether the run is to end."""
     compile: str = "off"
@@ -95,6 +97,7 @@ def open_device(settings: Settings) -> Device:
         dtype=dtype_of(settings, first),
         notify=settings.notify,
         owner=settings.owner,
+        expected=settings.expected,
         cancelled=settings.cancelled or _never,
         compile=mode_of(settings, first.type),
         alike=settings.alike,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from ..model.row import Row
 from .row_proof import RowProof
@@ -13,11 +13,14 @@ from .turns import DeviceTurns, Rank
 __all__ = ["WaitingRows"]
 
 GRACE = 0.5
-"""A question waits for neighbours for at most this share of the time that a pass takes."""
+"""A pass waits for a sampler that has just been answered for at most this share of the time that a pass takes."""
 MOST_GRACE = 0.05
 """Seconds; and in terms of passes, where these take long, at least:"""
 MOST_GRACE_IN_PASSES = 0.05
 """On a machine with other work a thread wakes up late, and a pass of seconds that goes without it is made twice."""
+FIRST_WAIT = 0.25
+"""Seconds that the first question of a sampler waits for those that begin beside it, where nobody knows yet how long a
+pass takes. Where that is known, it waits for one pass: so much is lost by each one that comes too late."""
 SHORT_PAUSE = 0.25
 """A sampler that goes first keeps its turn between two of its questions, if it takes at most this share of a pass for
 what lies between them."""
@@ -50,14 +53,14 @@ class WaitingRows:
     def ready(self, seats: Iterable[Seat], now: float) -> tuple[list[WaitingRow] | None, float | None]:
         """The rows of the next pass; or None, and how many seconds to wait for more rows. `seats`: all of the device's
         samplers."""
-        seats = list(seats)
+        seats = [seat for seat in seats if not seat.waits]
         patience: float | None = None
         best: tuple[Rank, Hashable] | None = None
         for key, waiting in self._groups.items():
             first, pace = waiting[0], self.paces.get(key, 0.0)
-            left = first.since + min(GRACE * pace, max(MOST_GRACE, MOST_GRACE_IN_PASSES * pace)) - now
             is_full = len(waiting) >= first.asked.seat.size or self._proof.denies(key)
-            if is_full or left <= 0 or not _more_may_come(first.asked, seats):
+            left = 0.0 if is_full else _worth_waiting(first, pace, seats) - now
+            if left <= 0:
                 rank = min(self._rank(each, pace, now) for each in waiting)
                 best = (rank, key) if best is None or rank < best[0] else best
             else:
@@ -65,13 +68,18 @@ class WaitingRows:
         if best is None:
             return None, patience
         back = self.back_soon(seats, best[0], now)
-        return (None, back - now) if back is not None else (self._taken(best[1], now), None)
+        if back is not None:
+            return None, back - now
+        taken = self._taken(best[1], now)
+        if len(taken) < taken[0].asked.seat.size:
+            _go_without(taken[0].asked, seats)
+        return taken, None
 
     def back_soon(self, seats: Iterable[Seat], rank: Rank, now: float) -> float | None:
         """The moment until which it is better to wait for a sampler that has just been answered and goes before all
         that wait; without that, two samplers would always take turns, and both end late."""
         for seat in seats:
-            is_due = not seat.waits and seat.left > 1 and now < seat.expected <= now + SHORT_PAUSE * seat.pace
+            is_due = seat.left > 1 and now < seat.expected <= now + SHORT_PAUSE * seat.pace
             if is_due and self._turns.rank(seat.owner, (seat.left - 1) * seat.pace, 0.0, seat.pace) < rank:
                 return seat.expected
         return None
@@ -97,8 +105,40 @@ class WaitingRows:
         return self._turns.rank(seat.owner, seat.left * pace, now - waiting.since, pace)
 
 
-def _more_may_come(asked: Question, seats: Iterable[Seat]) -> bool:
-    """Whether another sampler of the same network and size is at work on its next question."""
-    return asked.call.shares and any(
-        not seat.waits and seat.size == asked.seat.size and seat.asks == asked.call.key for seat in seats
-    )
+def _worth_waiting(first: WaitingRow, pace: float, seats: Iterable[Seat]) -> float:
+    """The moment until which it is better to wait for rows of other samplers than to make a pass without them."""
+    seat, until = first.asked.seat, first.since
+    grace = min(GRACE * pace, max(MOST_GRACE, MOST_GRACE_IN_PASSES * pace))
+    for_new = (pace or FIRST_WAIT) if seat.answered is None else grace
+    if first.asked.call.shares and seat.run is not None and seat.run.others_come:
+        until = first.since + for_new
+    for other in _coming(first.asked, seats):
+        if other.answered is None:
+            until = max(until, first.since + for_new)
+        else:
+            latest = max(first.since, other.answered) + grace
+            if other.answered + other.pause <= latest:
+                until = max(until, latest)
+    return until
+
+
+def _coming(asked: Question, seats: Iterable[Seat]) -> Iterator[Seat]:
+    """Of the samplers that wait for no answer, those whose next question, or first one, may share the pass."""
+    mine, key = asked.seat, asked.call.key
+    for seat in seats if asked.call.shares else ():
+        if seat.is_late or seat.size != mine.size:
+            continue
+        if seat.asks == key or (seat.asks is None and _are_alike(seat, mine)):
+            yield seat
+
+
+def _are_alike(one: Seat, other: Seat) -> bool:
+    return one.run is None or other.run is None or one.run.kind == other.run.kind
+
+
+def _go_without(asked: Question, seats: Iterable[Seat]) -> None:
+    """A pass is made that has room for those who did not come in time."""
+    for seat in _coming(asked, seats):
+        seat.is_late = True
+    if asked.seat.run is not None:
+        asked.seat.run.go_without()

@@ -75,7 +75,9 @@ def denoiser(
     other = device.size_of_passes(rows, cells, 1 if together > 1 else compare)
     with ExitStack() as held:
         used = (device, *device.beside) if is_split else (device,)
-        seat, *others = seats = [held.enter_context(each.loop.seat(size, each.owner, other)) for each in used]
+        seat, *others = seats = [
+            held.enter_context(each.loop.seat(size, each.owner, other, each.expected)) for each in used
+        ]
         asked.calls.helpers = tuple(map(Helper, used[1:], others))
         try:
             yield Denoiser(asked, seat, kept)

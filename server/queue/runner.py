@@ -178,6 +178,7 @@ class Runner:
                 client=prompt.client,
                 passes=prompt.passes or 1,
                 compare=prompt.compare,
+                likeness=prompt.likeness or "",
             )
             outcome = await lane.worker.run(job)
         self._relays.pop(prompt.id, None)

@@ -326,6 +326,7 @@ def _job(head: dict[str, Any], given: dict[str, Any]) -> Attempt:
         client=head["client"],
         passes=head["passes"],
         compare=head.get("compare", 1),
+        likeness=head.get("likeness", ""),
     )
 
 

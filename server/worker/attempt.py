@@ -23,6 +23,8 @@ class Attempt:
     """How many prompts share its passes."""
     compare: int = 1
     """`Settings.compare`."""
+    likeness: str = ""
+    """Equal for prompts that may share passes."""
 
     @property
     def key(self) -> tuple[str, int]:

@@ -24,7 +24,7 @@ from threading import RLock, Thread
 from typing import Any
 
 from graphflow import Cancelled, Engine, Event, GraphFlowError, Problem, UnusedInput, Workflow
-from graphflow.spi import is_shortage, prepare_threads
+from graphflow.spi import Arrivals, ExpectedRun, is_shortage, prepare_threads
 
 from .blackbox import BlackBox
 from .config import WorkerConfig
@@ -92,6 +92,8 @@ class _Order:
     """The cancel was asked for by somebody, not by the shutdown."""
     had_company: bool = False
     """Another prompt was at hand during a part of its run."""
+    expected: ExpectedRun | None = None
+    """`Settings.expected`."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -104,6 +106,7 @@ class _Orders:
     def __init__(self, outbox: Sender, concurrency: int = 1) -> None:
         self._outbox, self._concurrency = outbox, concurrency
         self._at_hand: dict[tuple[str, int], _Order] = {}
+        self._arrivals = Arrivals()
         self._lock = RLock()  # a signal may come while the main thread has it
         self.stopping = False
         self.waiting: SimpleQueue[_Order | None] = SimpleQueue()
@@ -142,6 +145,8 @@ class _Orders:
 
     def done(self, order: _Order) -> bool:
         """The order is no longer at hand; whether it was the only one."""
+        if order.expected is not None:
+            order.expected.is_here()
         with self._lock:
             self._at_hand.pop(order.key, None)
             return not self._at_hand
@@ -151,6 +156,9 @@ class _Orders:
             for other in self._at_hand.values():
                 order.had_company = other.had_company = True
             self._at_hand[order.key] = order
+        likeness, passes = order.head.get("likeness"), order.head.get("passes", 1)
+        if likeness and passes > 1:
+            order.expected = self._arrivals.expect((likeness, passes))
         if self.stopping:
             order.cancel.set()
         self.waiting.put(order)
@@ -192,8 +200,13 @@ def _run(
         workflow = Workflow.from_json(given["workflow"])
         messages = RunMessages(prompt_id, workflow, report, places, at)
         messages.wants_previews = given["extra"].get("preview_method") != "none"
-        passes, compare = head.get("passes", 1), head.get("compare", 1)
-        engine.on_behalf_of(head.get("client", ""), together=passes, compare=compare).run(
+        own = engine.on_behalf_of(
+            head.get("client", ""),
+            together=head.get("passes", 1),
+            compare=head.get("compare", 1),
+            expected=order.expected,
+        )
+        own.run(
             workflow,
             targets=head["targets"] or None,
             on_event=on_event,

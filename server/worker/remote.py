@@ -96,6 +96,7 @@ class RemoteWorker:
             client=job.client,
             passes=job.passes,
             compare=job.compare,
+            likeness=job.likeness,
             inputs=inputs,
             models=models,
         )

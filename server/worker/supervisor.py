@@ -144,6 +144,7 @@ class Worker:
             client=job.client,
             passes=job.passes,
             compare=job.compare,
+            likeness=job.likeness,
         )
         try:
             found: Outcome = await outcome

@@ -84,3 +84,27 @@ def test_the_finders_of_modules_are_as_before_when_runs_have_ended(slow_library)
     with ImportClock() as clock, pytest.raises(ModuleNotFoundError):
         import_module("no_such_library_anywhere")
     assert clock.seconds == 0.0
+
+
+def test_a_thread_that_waited_for_a_package_which_replaces_itself_finds_its_names(tmp_path, monkeypatch):
+    """transformers does so: two prompts that need it first, at the same time, both get it."""
+    (tmp_path / "replaces_itself.py").write_text(
+        "import sys, types\n"
+        "class Lazy(types.ModuleType):\n"
+        "    def __getattr__(self, name):\n"
+        "        if name == 'late':\n"
+        "            return 42\n"
+        "        raise AttributeError(name)\n"
+        "lazy = Lazy(__name__)\n"
+        "lazy.first = sys.modules[__name__]\n"
+        "sys.modules[__name__] = lazy\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        with ImportClock():
+            lazy = import_module("replaces_itself")
+        assert lazy.first is not lazy and lazy.first.late == 42
+        with pytest.raises(AttributeError, match="never"):
+            _ = lazy.first.never
+    finally:
+        sys.modules.pop("replaces_itself", None)

@@ -230,3 +230,21 @@ def test_samplers_that_memory_is_too_short_for_begin_anew_alone_and_such_passes_
         many = [work(seed, short=True) for seed in range(10, 14)]
         one.run_many(many, at_once=4, share=4)
         assert 4 not in seen[8:]
+
+
+def test_runs_that_share_are_expected_by_each_other_until_they_end():
+    admission = PassAdmission(PassStore(None))
+    costs = {number: 0.5 for number in (2, 4, 8, 16)}
+    first, second = (admission.admit("like", f"{at}", 2, 1 - at, calculate=lambda: costs) for at in range(2))
+    unlike = admission.admit("unlike", "2", 2, 1, calculate=lambda: costs)
+    alone = admission.admit("like", "3", 1, 1)
+    assert [run.passes for run in (first, second, unlike, alone)] == [2, 2, 2, 1]
+    assert first.expected.others_come and not unlike.expected.others_come and alone.expected is None
+    second.end()
+    assert not first.expected.others_come
+
+
+def test_the_last_of_runs_that_ask_no_model_has_the_number_of_those_before_it():
+    admission = PassAdmission(PassStore(None))
+    runs = [admission.admit("like", f"{at}", 4, 3 - at, calculate=lambda: None) for at in range(4)]
+    assert [run.passes for run in runs] == [4] * 4

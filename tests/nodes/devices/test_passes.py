@@ -384,3 +384,67 @@ begun.wait()
 def test_a_process_that_ends_while_its_device_computes_ends_well():
     ended = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+class Timed:
+    """A loop whose clock goes on by a second in each pass and by `call` seconds in each call, and who had its turn."""
+
+    def __init__(self, call):
+        self.now, self.turns, self.call_takes = 0.0, [], call
+        self.loop, self.network = PassLoop(CPU, clock=lambda: self.now), Network()
+
+    def forward(self, *inputs):
+        self.now += 1.0
+        self.turns.append("pass")
+        return forward(*inputs)
+
+    def sampler(self, begins, ends):
+        with self.loop.seat(4) as self.seat:
+            for step in range(100):
+                self.seat.ask(ForwardCall("n", self.network, self.forward), rows(step, 2))
+                begins.set()
+                if ends.is_set():
+                    return
+
+    def call(self):
+        """It ends when the sampler waits for its next pass, so that both want the device."""
+        while not self.seat.waits:
+            time.sleep(0.0005)
+        self.now += self.call_takes
+        self.turns.append("call")
+
+
+def test_a_run_that_begins_makes_its_calls_and_its_first_pass_within_one_pass_of_another():
+    timed, begins, ends = Timed(call=0.1), Event(), Event()
+    with ThreadPoolExecutor(1) as pool:
+        sampling = pool.submit(timed.sampler, begins, ends)
+        begins.wait(60)
+        with timed.loop.seat(4) as mine:
+            for _ in range(3):
+                timed.loop.run(timed.call)
+                before = len(timed.turns)
+            timed.network.passes.clear()
+            mine.ask(ForwardCall("n", timed.network, timed.forward), rows(7, 2))
+        ends.set()
+        sampling.result(60)
+    assert timed.turns[before - 3 : before] == ["call"] * 3, "one after the other, though a pass could be made"
+    assert timed.network.passes[0] == 4 and timed.loop.counts.shared >= 1, "and its first pass is the next one"
+
+
+def test_many_calls_hold_a_sampler_up_for_half_a_pass_at_most_and_then_take_turns_with_it():
+    timed, begins, ends, holding = Timed(call=0.3), Event(), Event(), Event()
+    with ThreadPoolExecutor(8) as pool:
+        sampling = pool.submit(timed.sampler, begins, ends)
+        begins.wait(60)
+        held = pool.submit(timed.loop.run, holding.wait, 60)
+        calls = [pool.submit(timed.loop.run, timed.call) for _ in range(6)]
+        while len(timed.loop._calls) < 6:
+            time.sleep(0.0005)
+        timed.turns.clear()
+        holding.set()
+        for each in (held, *calls):
+            each.result(60)
+        ends.set()
+        sampling.result(60)
+    found = "".join(turn[0] for turn in timed.turns)
+    assert "ccc" not in found and found.count("c") == 6, "two calls are made in half a pass"
