@@ -3,7 +3,7 @@
 `python -m benchmarks.training_scenes`
 
 Both make the steps of `training/workflows/scenes.json`: U-Net and text encoder together
-in bf16 on 64 latents, with weights of the levels, AdamW and averages of the weights; and the autoencoder on 8 images.
+in bf16 on 32 latents, with weights of the levels, AdamW and averages of the weights; and the autoencoder on 8 images.
 The bare loop has the loss of `training.train_scenes`, but not its attention for CPUs. They take turns as in
 `benchmarks.training`.
 """
@@ -37,7 +37,7 @@ from training.scene_model import new_text_encoder, new_unet, new_vae, the_tokeni
 from training.scenes import captions, draw, load_things
 from training.train_tiny import difference, tokens_of, weight_of
 
-EXAMPLES, BATCH, IMAGES = 64, 64, 8
+EXAMPLES, BATCH, IMAGES = 64, 32, 8
 LOOP = {"learning_rate": 1e-3, "weight_decay": 1e-3, "beta2": 0.99}
 
 

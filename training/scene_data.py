@@ -26,7 +26,7 @@ from .scenes import BACKGROUNDS, THINGS, Scene, captions, draw, is_held_out, loa
 
 __all__ = ["scenes_of", "write_architecture", "write_drawings", "write_scenes"]
 
-IMAGES, DRAWINGS = 10_800, 3_000
+IMAGES, DRAWINGS = 9_000, 2_000
 SHARES = {1: 5, 2: 4}
 """Number of things -> images, so that both have the same number of captions (four and five an image)."""
 INDEX = {
