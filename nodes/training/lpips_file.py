@@ -47,10 +47,7 @@ class LpipsFile:
 def lpips_in(header: Header) -> LpipsFile:
     """The place of the network in a file. Raises a Problem where it is not there, or has other shapes."""
     short = header.path.name
-    for first, name_of in (
-        ("net.slice1.0.weight", lambda block, place: f"net.slice{block + 1}.{place}"),
-        ("features.0.weight", lambda _, place: f"features.{place}"),
-    ):
+    for first, name_of in (("net.slice1.0.weight", _in_lpips), ("features.0.weight", _in_torchvision)):
         prefix = next((name.removesuffix(first) for name in header.tensors if name.endswith(first)), None)
         if prefix is not None:
             names = [prefix + name_of(block, place) for block, places in enumerate(PLACES) for place in places]
@@ -84,6 +81,14 @@ def check_lpips(
         except GraphFlowError as error:
             for problem in error.problems:
                 yield "perceptual_name", f"{problem.message} ({problem.hint})"
+
+
+def _in_lpips(block: int, place: int) -> str:
+    return f"net.slice{block + 1}.{place}"
+
+
+def _in_torchvision(block: int, place: int) -> str:
+    return f"features.{place}"
 
 
 def _lines(prefix: str, block: int) -> tuple[str, str]:
