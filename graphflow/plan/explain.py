@@ -130,7 +130,8 @@ def _why(
         return "it gives something new every time"
     runs = earlier[node.type.name]
     if not runs:
-        return "no earlier run of it is known"
+        parts = " as a whole: the nodes that it brings are cached one by one" if node.type.expands else ""
+        return f"no earlier run of it is known{parts}"
     links = {name: (prints[link.node].recipe, link.slot) for name, link in node.links.items()}
     digests = _digests(node.literals)
 
@@ -182,8 +183,10 @@ def _links(
         source = node.links[name].node
         if name not in origin.links:
             yield f"`{name}` is linked" if name in origin.literals else f"`{name}` is new"
-        elif source not in hits and (links[name] != origin.links[name] or mine.is_volatile or mine.is_open):
+        elif source not in hits and (links[name] != origin.links[name] or mine.is_volatile):
             yield f"upstream will be computed (`{name}`, node {source})"
+        elif source not in hits and mine.is_open:
+            yield f"only the run shows whether its input is the same (`{name}`, node {source})"
         elif links[name] != origin.links[name]:
             yield f"upstream changed (`{name}`, node {source})"
 

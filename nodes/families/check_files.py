@@ -122,7 +122,10 @@ def _unread(header: Header, short: str) -> list[Problem]:
         return [Problem("missing_package", message, hint="pip install graphflow-engine[gguf]")]
     bare = without_scale(header)
     if bare:
-        message = f"{short} holds {len(bare)} quantised layers without their scales, {bare[0][:80]} for one"
+        layers = (
+            "a quantised layer without its scale" if len(bare) == 1 else f"{len(bare)} quantised layers without scales"
+        )
+        message = f"{short} holds {layers}: {bare[0][:80]}{' ...' * (len(bare) > 1)}"
         return [Problem("no_scale", message, hint="get the file again: what made it left its scales out")]
     formats = unread_formats(header)
     if not formats:

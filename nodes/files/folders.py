@@ -36,6 +36,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "gligen": ("gligen",),
     "hypernetworks": ("hypernetworks",),
     "background_removal": ("background_removal",),
+    "perceptual": ("perceptual", "lpips"),
 }
 """Kind of model -> the sub-folders of a models folder in which it is looked for, in this order: ComfyUI's names."""
 

@@ -12,7 +12,7 @@ from .gguf_blocks import GGUF_READ
 from .header import Header
 from .tensor_info import BITS, MAX_HEADER, TensorInfo, damaged
 
-__all__ = ["SIDE_TENSORS", "StoredLayer", "layouts_of", "unread_formats", "weights_of", "without_scale"]
+__all__ = ["SIDE_TENSORS", "StoredLayer", "layouts_of", "packed_as", "unread_formats", "weights_of", "without_scale"]
 
 SIDE_TENSORS = (
     ".weight_scale",
@@ -122,6 +122,17 @@ def unread_formats(header: Header) -> list[str]:
     layouts = {layout.format for layout in layouts_of(header).values()} - READ
     dtypes = {info.dtype for info in header.tensors.values() if info.dtype in NOT_READ or info.dtype not in BITS}
     return sorted(layouts | (dtypes - GGUF_READ))
+
+
+def packed_as(header: Header) -> str:
+    """The format in which most weights of a file are packed (`fp8`, `nvfp4`, `Q4_K` ...); "" where most are not."""
+    layouts, elements = layouts_of(header), dict[str, int]()
+    for name, info in weights_of(header).items():
+        layout = layouts.get(name.removesuffix(".weight"))
+        blocks = info.dtype if info.dtype in GGUF_READ else "fp8" if info.dtype.startswith("F8_") else ""
+        format = layout.format if layout is not None else blocks
+        elements[format] = elements.get(format, 0) + info.elements
+    return max(elements, key=elements.__getitem__, default="")
 
 
 NEEDS = {

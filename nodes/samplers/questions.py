@@ -26,6 +26,7 @@ from .controlling import acts, acts_within, both_sided, carried, controlled, win
 from .guidance import NEGATIVE, ControlPatch, Guider, MaskPatch, Side, all_sides
 from .keyframes import factor_at
 from .network_calls import NetworkCalls, comes_in_pairs
+from .not_finite import not_finite
 from .opaque import marked, opaque_calls
 from .pairs import pair
 from .parts import NetworkRows, SidePart, covers, joined
@@ -149,25 +150,7 @@ class Questions:
         ]
 
     def not_a_number(self, level: float) -> GraphFlowError:
-        format = str(self.device.dtype).removeprefix("torch.")
-        if self.device.dtype == torch.float32:
-            hint = (
-                "the weights may be damaged, or the latent or the conditioning holds infinite numbers; try a lower cfg"
-            )
-        else:
-            hint = (
-                "try --dtype bfloat16 (it has the range of float32)" if format == "float16" else "try --dtype float32"
-            )
-        return GraphFlowError(
-            [
-                Problem(
-                    "not_a_number",
-                    f"the model's answer at the noise level {level:.4g} holds infinite numbers or none at "
-                    f"all; it computes in {format}",
-                    hint=hint,
-                )
-            ]
-        )
+        return GraphFlowError([not_finite(self.guider.model, level, self.device.dtype)])
 
     def _active(self, level: float, asked: Sequence[Side] | None = None) -> tuple[Sequence[Side], list[SidePart]]:
         """The sides of a level, or those that are asked in a second round, and their parts that act at it."""

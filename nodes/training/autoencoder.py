@@ -6,15 +6,15 @@ discriminator.
 
 x is an image in -1..1 of n numbers, y what is decoded of z, which is drawn from :math:`N(\mu, \sigma^2)`, and P the
 distance of what an image encoder sees in both: of each layer's tokens at unit length, the mean squared difference
-(the form of arXiv 1801.03924 without its learnt weights). Beside the L1 may stand the squared error, and the L1 of the
-differences to the pixel below and to the pixel beside (arXiv 1511.05440, equation 6), each with a weight; and
-:math:`\sigma` may be a constant instead of what the encoder answers.
+(the form of arXiv 1801.03924 without its learnt weights), or LPIPS itself (`lpips.py`). Beside the L1 may stand the
+squared error, and the L1 of the differences to the pixel below and to the pixel beside (arXiv 1511.05440, equation 6),
+each with a weight; and :math:`\sigma` may be a constant instead of what the encoder answers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,10 @@ from torch.nn.functional import avg_pool2d, interpolate, normalize
 from ..model.config import Config
 from .randomness import generator, normal
 
-__all__ = ["ImageSet", "Perceptual", "VaeLoss", "VaeObjective", "fitted_unit"]
+__all__ = ["ImageSet", "Judge", "Perceptual", "VaeLoss", "VaeObjective", "fitted_unit"]
 
+Judge = Callable[[Tensor, Tensor], Tensor]
+"""The distance of images: [N, 3, H, W] in -1..1, twice -> [N]."""
 FITTED = 64
 """Images that the unit of the latents is fitted to, at most."""
 
@@ -99,7 +101,7 @@ class VaeObjective:
         options: VaeLoss,
         seed: int,
         device: torch.device,
-        perceptual: Perceptual | None = None,
+        perceptual: Judge | None = None,
     ) -> None:
         self._module, self._data, self._options = module, data, options
         self._seed, self._device, self._perceptual = seed, device, perceptual

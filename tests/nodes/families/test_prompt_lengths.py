@@ -4,6 +4,7 @@ import pytest
 from graphflow_nodes.families import FAMILIES, prompt_lengths
 from graphflow_nodes.families.opened import open_text_encoders
 from graphflow_nodes.families.prompt_lengths import LONGEST, long_prompts
+from graphflow_nodes.files.gguf_names import _CHAT
 
 import graphflow as gf
 from tests.graphs import graph
@@ -61,6 +62,30 @@ def test_a_prompt_of_another_node_is_found_before_an_encoder_is_asked(engine, sh
     with pytest.raises(gf.GraphFlowError) as failed:
         engine.run(gf.Workflow.from_json(made))
     assert "1,201 tokens" in str(failed.value)
+
+
+def test_an_encoder_in_a_gguf_file_takes_as_many_tokens(engine, models, short):
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(str(models / "text_encoders" / "qwen3.gguf"), "qwen3")
+    for name, weight in tiny_flow.qwen3_file().items():
+        writer.add_tensor(in_gguf(name), weight.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    made = encoded("word " * 90).set("clip.clip_name", "qwen3.gguf")
+    assert engine.validate(made) == []
+    (problem,) = engine.validate(made.set("text.text", "word " * 1_200))
+    assert (problem.node, problem.code) == ("text", "prompt_too_long") and "Qwen3 takes at most 100" in problem.message
+
+
+def in_gguf(name):
+    """The name that llama.cpp gives a tensor of Qwen3."""
+    around = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+    found = around.get(name, name.replace("model.layers.", "blk."))
+    for here, there in _CHAT.items():
+        found = found.replace(f".{there}.", f".{here}.")
+    return found
 
 
 def test_an_encoder_that_cuts_a_prompt_is_a_warning(engine):

@@ -95,11 +95,16 @@ def flux_checkpoint():
     }
 
 
-def sd3_folder(place):
-    published(SD3Transformer2DModel, *tt.transformer("sd3")).half().save_pretrained(place / "transformer")
+def three_encoders(place):
+    """CLIP-L, CLIP-G and T5 of a diffusers folder, as Stable Diffusion 3 and HiDream have them."""
     clip_folder(place, "l", "", projection=True)
     clip_folder(place, "g", "_2", projection=True)
     t5_folder(place, "_3")
+
+
+def sd3_folder(place):
+    published(SD3Transformer2DModel, *tt.transformer("sd3")).half().save_pretrained(place / "transformer")
+    three_encoders(place)
     vae16_folder(place)
     return tiny_modern.save_index(place, "StableDiffusion3Pipeline", transformer="SD3Transformer2DModel")
 
@@ -140,9 +145,7 @@ def flux3_checkpoint():
 
 def hidream_folder(place):
     tiny_hidream.denoiser().half().save_pretrained(place / "transformer")
-    clip_folder(place, "l", "", projection=True)
-    clip_folder(place, "g", "_2", projection=True)
-    t5_folder(place, "_3")
+    three_encoders(place)
     llama_folder(place, "_4")
     vae16_folder(place)
     return tiny_modern.save_index(place, "HiDreamImagePipeline", transformer="HiDreamImageTransformer2DModel")

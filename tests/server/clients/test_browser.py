@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
@@ -16,6 +20,8 @@ from safetensors.torch import save_file
 
 from .conftest import ARTEFACTS, BROWSER, EDITOR, HERE, HOW, PROGRAMS, serving
 
+PATIENCE = 300.0
+"""Seconds of a scenario."""
 QUEUE_NODES = HERE.parents[1] / "data" / "queue_nodes"
 
 
@@ -27,11 +33,29 @@ def scenario(name: str, address: str, *more: str) -> list[dict[str, Any]]:
         pytest.skip(HOW)
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     command = ["node", str(PROGRAMS / name), BROWSER, str(ARTEFACTS), f"http://{address}", *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    done, seen, complaints = ended(command)
+    assert done == 0, seen + complaints
+    found = [json.loads(line) for line in seen.splitlines()]
     assert [each["errors"] for each in found] == [[]] * len(found)
     return found
+
+
+def ended(command: list[str]) -> tuple[int, str, str]:
+    """The exit code and what a program wrote. It has a session of its own, and files instead of pipes: the processes
+    of a browser may outlive the program, and would hold its pipes."""
+    with TemporaryFile("w+") as seen, TemporaryFile("w+") as complaints:
+        process = subprocess.Popen(command, stdout=seen, stderr=complaints, start_new_session=True)
+        try:
+            code = process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{' '.join(command)} did not end within {PATIENCE} s")
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        seen.seek(0)
+        complaints.seek(0)
+        return code, seen.read(), complaints.read()
 
 
 @pytest.fixture(scope="module")
