@@ -7832,6 +7832,7 @@ class _TrainVAE_:
     mixed_precision: Place
     gradient_checkpointing: Place
     validate_every: Place
+    perceptual_name: Place
     validation_images: Place
 
 class _TrainVAE_0(TrainedWeights, _TrainVAE_): ...
@@ -7872,13 +7873,14 @@ def TrainVAE(
     mixed_precision: Literal['auto', 'no', 'bf16', 'fp16'] | Combo | String = 'auto',
     gradient_checkpointing: bool | Boolean = False,
     validate_every: int | Int = 0,
+    perceptual_name: str | Combo | String = 'none',
     validation_images: Image | None = None,
     state: TrainingState | None = None,
     id: str | None = None,
     title: str | None = None,
 ) -> _TrainVAE:
     """Train an autoencoder of Stable Diffusion's kind: L1 of the images, KL of the latents, and the distance of what an
-    image encoder sees.
+    image encoder or LPIPS sees.
 
     A VAE that was trained whole has latents of another unit: the result states the scale that gives them unit variance,
     and the linear map for previews, and ApplyTrainedWeights gives both to a model.
@@ -7890,7 +7892,7 @@ def TrainVAE(
     `parts`: decoder: latents stay as they are, so denoisers stay valid
     `crop`: 0 to 8192; side of the cut at a random place; 0: the whole image
     `kl_weight`: 0.0 to 1.0
-    `perceptual_weight`: 0.0 to 10.0; of what clip_vision sees
+    `perceptual_weight`: 0.0 to 10.0; of what clip_vision or LPIPS sees
     `mse_weight`: 0.0 to 100.0; of the squared error, beside the L1
     `edge_weight`: 0.0 to 100.0; of the differences between neighbours: edges are sharper
     `latent_noise`: 0.0 to 10.0; deviation of the latents; 0: the encoder answers it
@@ -7905,6 +7907,7 @@ def TrainVAE(
     `mixed_precision`: auto: bf16 on a device that computes in it
     `gradient_checkpointing`: less memory, a third more time
     `validate_every`: 0 to 1000000; steps; 0: never
+    `perceptual_name`: LPIPS or VGG16: a network that judges what is decoded
     """
     ...
 
