@@ -3,10 +3,11 @@
 `python -m benchmarks.training`
 
 The bare loop does what diffusers' training scripts do: it draws noise and times, adds the noise by DDPMScheduler, asks
-the U-Net, and steps with clipped gradients and AdamW. Ours is the loop of the training nodes, with its randomness by
-counters, batches by (seed, epoch), checks of the loss, progress and cancellation. Both train copies of the same
-modules on the same latents, one thread, in blocks of steps that take turns (ours, bare, bare, ours ...), so that what
-else the machine does falls on both. CPU time a step: the medians, and the median of the ratios of pairs.
+the U-Net, and steps with clipped gradients and torch's fused AdamW, the optimiser of both. Ours is the loop of the
+training nodes, with its randomness by counters, batches by (seed, epoch), checks of the loss, progress and
+cancellation. Both train copies of the same modules on the same latents, one thread, in blocks of steps that take turns
+(ours, bare, bare, ours ...), so that what else the machine does falls on both. CPU time a step: the medians, and the
+median of the ratios of pairs.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def bare(module: nn.Module, latents: Tensor, texts: Tensor, batch: int) -> Calla
     """A function that makes the same steps with nothing around them."""
     schedule = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     weights = list(learning(module).values())
-    optimiser = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01, fused=True)
 
     def steps(count: int) -> None:
         for _ in range(count):

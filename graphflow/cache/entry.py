@@ -52,6 +52,8 @@ class Origin:
     node: str = ""
     """Id of the node in its workflow: of several earlier runs that are as similar, that of the same node explains
     best."""
+    reads: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The parts of `outside`, where they are known one by one: see `NodeType.reads`."""
 
 
 class Brought(NamedTuple):
@@ -102,6 +104,8 @@ def origin_to_json(origin: Origin) -> str:
             continue
     links = {name: [recipe.hex(), slot] for name, (recipe, slot) in origin.links.items()}
     body = [origin.version, literals, links, origin.outside, origin.environment, origin.node, digests]
+    if origin.reads:
+        body.append({name: dict(parts) for name, parts in origin.reads.items()})
     return json.dumps(body, separators=(",", ":"))
 
 
@@ -117,6 +121,7 @@ def _survives_json(value: Any) -> bool:
 def origin_from_json(kind: str, text: str) -> Origin:
     """Raises ValueError where the text is none."""
     version, literals, links, outside, environment, node, *more = json.loads(text)
-    long = {name: LongLiteral(digest) for found in more for name, digest in found.items()}
+    digests, reads = [*more, {}, {}][:2]
+    long = {name: LongLiteral(digest) for name, digest in digests.items()}
     known = {name: (bytes.fromhex(recipe), slot) for name, (recipe, slot) in links.items()}
-    return Origin(kind, version, {**literals, **long}, known, outside, environment, node)
+    return Origin(kind, version, {**literals, **long}, known, outside, environment, node, reads)

@@ -187,7 +187,7 @@ def _bytes_around(kept: Kept) -> int:
         size += sys.getsizeof(entry.ui) + size_of(entry.ui)
     if origin is not None:
         literals = sum([sys.getsizeof(v) if type(v) in _PLAIN else size_of(v) for v in origin.literals.values()])
-        size += ORIGIN + LINK * len(origin.links) + literals
+        size += ORIGIN + LINK * len(origin.links) + literals + (size_of(origin.reads) if origin.reads else 0)
     return size
 
 

@@ -143,7 +143,10 @@ class Expansions:
 
     def _looks_outside(self, node_id: str, order: Mapping[str, Bound], prints: Mapping[str, Fingerprint]) -> bool:
         """Whether its expansion depends on more than is in the recipe of the node."""
-        if any(mine.is_new or mine.asks_late or mine.outside is not None for mine in prints.values()):
+        names_all = self._agenda.order[node_id].type.reads is not None
+        if any(mine.is_new or mine.asks_late for mine in prints.values()):
+            return True
+        if not names_all and any(mine.outside is not None for mine in prints.values()):
             return True
         linked = {link.node for item in order.values() for link in item.links.values()} - order.keys()
         linked -= {link.node for link in self._agenda.order[node_id].links.values()}

@@ -21,6 +21,7 @@ from ..document.workflow import Node, Workflow
 from ..events import NodeAnew, NodeBlocked, NodeCached, NodeDone, NodeStarted, RunStarted
 from ..nodetype.inputs import NotComputed
 from ..plan.bulk import in_bulk
+from ..plan.calls import reads_of
 from ..plan.fingerprint import Fingerprint, answered, content_key, why_not
 from ..plan.plan import Known, Plan, plan, stood_on
 from ..problem import Cancelled, Problem
@@ -313,7 +314,16 @@ class Run:
         node, mine = self._agenda.order[node_id], self._prints[node_id]
         links = {name: (self._prints[link.node].recipe, link.slot) for name, link in node.links.items()}
         name = node_id if self._supply is None else self._supply.name(node_id)
-        return Origin(node.type.name, mine.version, node.literals, links, mine.outside, mine.environment, name)
+        return Origin(
+            type=node.type.name,
+            version=mine.version,
+            literals=node.literals,
+            links=links,
+            outside=mine.outside,
+            environment=mine.environment,
+            node=name,
+            reads=reads_of(node, self._context.settings),
+        )
 
     def _wait_for(self, node_id: str, sources: list[str]) -> None:
         self._add(sources)

@@ -21,6 +21,7 @@ from ..values import Blocked
 from ..values.wires import Check, check_of
 from .context import Context
 from .inputs import OPTIONAL, Each, Every, Input, Lazy, NotComputed, Output, nest, parse_input, parse_output
+from .reads import Reads, as_outside
 from .source import code_digest, has_file, place_of, reads_nothing, text_digest
 from .source_files import home_of
 
@@ -98,6 +99,10 @@ class NodeType:
     """`outside(settings, **literals) -> str`: digest of the outside state that the node reads, or ALWAYS. It is asked
     before the run, and after the call again. Where an input that it names as a parameter is linked, it is asked when
     the value is there, once for each call."""
+    reads: Callable[..., Reads] | None = None
+    """`reads(settings, **literals) -> {name: {part: digest}}`: in place of `outside`, for a node that reads many
+    things, itself or by the nodes that it expands into. As it names all of them, an expansion is kept as a whole, and
+    `explain` shows which of them changed."""
     effect: Callable[..., str | None] | None = None
     """`effect(settings, ui) -> str`: in what state the files are that it has written, or None where one is gone. A
     result is a hit while that is as the node left it."""
@@ -223,6 +228,7 @@ def node(
     together: bool = False,
     in_turns: bool = False,
     outside: Callable[..., str] | None = None,
+    reads: Callable[..., Reads] | None = None,
     effect: Callable[..., str | None] | None = None,
     environment: Callable[[Settings], str] | None = None,
     check: Callable[..., Iterable[tuple[str | None, str]]] | None = None,
@@ -233,8 +239,8 @@ def node(
     `output`: it has an effect, so a run starts from it. `lane`: at most one node of a lane runs at a time (an
     accelerator); with `together` several of this type, up to `Settings.together`; with `in_turns` it may be beside
     those of other runs that state it, as their work is made in turns. `deterministic=False`: it runs every time. For
-    `outside`, `effect`, `environment`, `check` and `unchecked` see NodeType. An annotated `**parameter` takes inputs
-    that are not declared.
+    `outside`, `reads`, `effect`, `environment`, `check` and `unchecked` see NodeType. An annotated `**parameter` takes
+    inputs that are not declared.
     """
 
     if callable(name):
@@ -288,7 +294,8 @@ def node(
             in_turns=in_turns,
             context=context,
             settings=settings,
-            outside=outside,
+            outside=outside if reads is None else as_outside(reads),
+            reads=reads,
             effect=effect,
             environment=environment,
             stated_version=version,

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 from ..check.validate import Bound
 from ..document.workflow import Link
 from ..nodetype.node import ALWAYS, Expansion, NodeType, Ui
+from ..nodetype.reads import Reads
 from ..problem import GraphFlowError, Problem
 from ..settings import Settings
 from ..values import Blocked, Items
 from ..values.canonical import canonical
 from ..values.wires import Misfit
 
-__all__ = ["CallResult", "answer", "blocked", "join", "look_outside", "merge_ui", "spread"]
+__all__ = ["CallResult", "answer", "blocked", "join", "look_outside", "merge_ui", "reads_of", "spread"]
 
 MOST_VALUES = 65_536
 """Values on one link."""
@@ -75,6 +76,19 @@ def look_outside(node: Bound, settings: Settings, values: Callable[[], Mapping[s
     if ALWAYS in answers:
         return ALWAYS
     return answers[0] if len(answers) == 1 else canonical(answers).hex()
+
+
+def reads_of(node: Bound, settings: Settings) -> Reads:
+    """The things that the node reads outside, as far as they are known one by one: not where a link decides which.
+    Digests are cut to 64 bits, as they only name what changed."""
+    kind = node.type
+    if kind.reads is None or not kind.asks_about.isdisjoint(node.links):
+        return {}
+    try:
+        found = kind.reads(settings, **node.literals)
+        return {name: {part: digest[:16] for part, digest in parts.items()} for name, parts in found.items()}
+    except (GraphFlowError, OSError):  # the call will show it
+        return {}
 
 
 def blocked(call: Mapping[str, Any], every: frozenset[str]) -> Blocked | None:

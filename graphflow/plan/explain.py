@@ -14,8 +14,9 @@ from ..cache import Cache, CacheEntry, LongLiteral, Origin, literal_digest
 from ..check.validate import Bound
 from ..document.workflow import Workflow
 from ..nodetype.node import NodeType
+from ..nodetype.reads import Reads, changes
 from ..settings import Settings
-from .calls import look_outside
+from .calls import look_outside, reads_of
 from .fingerprint import Fingerprint, answered, content_key, why_not
 from .plan import needed
 
@@ -65,7 +66,7 @@ def explain(
         if entry is not None and wrong is None:
             entries[node_id], read[node_id] = entry, whole
         else:
-            why = wrong or _why(node_id, order, mine, prints, earlier, entries)
+            why = wrong or _why(node_id, order, mine, prints, earlier, entries, reads_of(node, settings))
         found.append(Explanation(node_id, title, node_id in entries, why, is_title_shared=counts[title] > 1))
     return found
 
@@ -123,6 +124,7 @@ def _why(
     prints: Mapping[str, Fingerprint],
     earlier: _Earlier,
     hits: Mapping[str, CacheEntry],
+    reads: Reads,
 ) -> str:
     """The differences from the most similar earlier run of this node type."""
     node = order[node_id]
@@ -135,19 +137,20 @@ def _why(
     links = {name: (prints[link.node].recipe, link.slot) for name, link in node.links.items()}
     digests = _digests(node.literals)
 
-    def distance(run: _Run) -> tuple[int, bool, float]:
+    def distance(run: _Run) -> tuple[int, int, bool, float]:
         origin = run.origin
+        things = sum(reads.get(name) != origin.reads.get(name) for name in reads.keys() | origin.reads.keys())
         count = len(run.digests.items() ^ digests.items()) + len(origin.links.items() ^ links.items())
         count += 2 * (
             (mine.outside != origin.outside and not mine.asks_late) + (mine.environment != origin.environment)
         )
-        return count + 2 * (mine.version != origin.version), origin.node != node_id, -run.created
+        return count + 2 * (mine.version != origin.version), things, origin.node != node_id, -run.created
 
     best = min(runs, key=distance)
     differences = [
         *_literals(node, best, digests),
         *_links(node, mine, best.origin, links, hits),
-        *_own(node_id, node, mine, best.origin),
+        *_own(node_id, node, mine, best.origin, reads),
     ]
     if not differences:
         return f"what differs from the run of {_clock(best.created)} is not written down"
@@ -191,10 +194,10 @@ def _links(
             yield f"upstream changed (`{name}`, node {source})"
 
 
-def _own(node_id: str, node: Bound, mine: Fingerprint, origin: Origin) -> Iterator[str]:
+def _own(node_id: str, node: Bound, mine: Fingerprint, origin: Origin, reads: Reads) -> Iterator[str]:
     kind = node.type
     if mine.outside != origin.outside and not mine.asks_late:
-        yield _outside(kind)
+        yield from (list(changes(origin.reads, reads)) if reads and origin.reads else None) or [_outside(kind)]
     if mine.environment != origin.environment:
         before, now = _other_parts(origin.environment, mine.environment)
         if before.startswith(VARIABLES) and now.startswith(VARIABLES):

@@ -30,7 +30,7 @@ from ..devices.environment import decoding
 from ..files.image_folders import broken_images, empty_folder, folder_names, images_in
 from ..files.user_files import input_digest
 from ..model.wires import ClipWire, VaeWire
-from ..training.captions import SOURCES, Captioned, captioned, texts_in
+from ..training.captions import SOURCES, Captioned, captioned
 
 TrainingSetWire = Annotated[dict[str, Any], Wire("TRAINING_SET")]
 _Resolution = Annotated[int, Range(16, 4096, 8), Help("side of the square whose area each image gets, in pixels")]
@@ -157,14 +157,33 @@ def join_training_sets(
     return joined([one for one in sets.values() if one is not None], empty)
 
 
-def _folder_outside(
-    settings: Settings, folder: str, captions: str = "auto", column: str = "text", trigger: str = "", **_: Any
-) -> str:
-    """The names and sizes of the images and the contents of their captions; the images themselves belong to other
-    nodes."""
-    parts = [*images_in(settings, folder), *map(settings.digests.of, texts_in(settings, folder))]
-    parts += [_size_text(settings, name) for name in images_in(settings, folder)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def _folder_reads(
+    settings: Settings,
+    folder: str,
+    captions: str = "auto",
+    column: str = "text",
+    trigger: str = "",
+    hints: str = "none",
+    hints_folder: str = "",
+    masks: str = "none",
+    masks_folder: str = "",
+    caption_lines: str = LINES[0],
+    **_: Any,
+) -> dict[str, dict[str, str]]:
+    """The images, and of each the digests of its captions and of the images that are its hint and its mask."""
+    found: dict[str, dict[str, str]] = {}
+    for item in _captions_in(settings, folder, captions, column, trigger, caption_lines):
+        parts = found.setdefault(item.name, {"": input_digest(settings, item.name), "caption": ""})
+        parts["caption"] = _digest(f"{parts['caption']}\n{item.caption}")
+    for part, source, other in (("hint", hints, hints_folder), ("mask", masks, masks_folder)):
+        partners = _partners(settings, list(found), f"{part}s_folder", other if source == "folder" else None)
+        for name, partner in partners.items():
+            found[name][part] = _digest(f"{partner}\n{input_digest(settings, partner)}")
+    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_folder(
@@ -204,7 +223,7 @@ def _unusable(settings: Settings, folder: str, literals: Mapping[str, Any]) -> l
     category="training/data",
     display_name="Training Folder",
     version="1",
-    outside=_folder_outside,
+    reads=_folder_reads,
     check=_check_folder,
 )
 def training_folder(
@@ -337,16 +356,6 @@ def _cut_of(settings: Settings, name: str, resolution: int, bucket_step: int, lo
     scale = max(across / width, down / height)
     left, top = (int((side * scale - cut) / 2 + 0.5) for side, cut in ((width, across), (height, down)))
     return {"width": width, "height": height, "crop_w": left, "crop_h": top}
-
-
-def _size_text(settings: Settings, name: str) -> str:
-    """Of an image that cannot be read there is none: the node names it when it runs."""
-    from ..files.read_image import image_size
-
-    try:
-        return "x".join(map(str, image_size(settings.input_dir / name, name)))
-    except GraphFlowError:
-        return "?"
 
 
 def _join(nodes: dict[str, Any], group: list[str]) -> str:

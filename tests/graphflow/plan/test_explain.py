@@ -214,3 +214,50 @@ def test_what_is_written_down_of_earlier_runs_is_read_once_for_each_node_type(tm
         )
         told = engine.explain(more)
     assert sum("`v`" in item.why for item in told) == 5 and sorted(asked) == ["Float", "Grown", "Show"]
+
+
+def test_of_a_node_that_names_what_it_reads_the_things_that_changed_are_named_and_its_expansion_is_kept(tmp_path):
+    there = {"a": {"": "1", "caption": "1"}, "b": {"": "1", "caption": "1"}, "c": {"": "1", "caption": "1"}}
+
+    @node("Part", version="1", outside=lambda settings, name, **_: there[name][""])
+    def part(name: str) -> str:
+        return name + there[name][""]
+
+    @node("All", version="1")
+    def joined(**parts: str) -> str:
+        return " ".join(parts.values())
+
+    @node("Folder", version="1", reads=lambda settings, **_: there)
+    def folder(k: int = 0) -> gf.Expansion[str]:
+        nodes = {name: {"class_type": "Part", "inputs": {"name": name}} for name in there}
+        nodes["all"] = {"class_type": "All", "inputs": {name: [name, 0] for name in there}}
+        return gf.Expansion(nodes, (gf.Link("all", 0),))
+
+    workflow = gf.Workflow.from_json(
+        {
+            "f": {"class_type": "Folder", "inputs": {}},
+            "s": {"class_type": "Show", "inputs": {"v": ["f", 0]}},
+        }
+    )
+
+    def run_and_why(**changed):
+        """The line of the node after these changes; then it runs."""
+        there.update(changed)
+        for name in [name for name, parts in there.items() if parts is None]:
+            del there[name]
+        with gf.Engine(gf.Registry((part, joined, folder, show)), cache=gf.Cache(tmp_path / "cache")) as engine:
+            why = str(engine.explain(workflow)[0]).partition(": ")[2].partition(" since")[0]
+            shown = engine.run(workflow, targets=["f"])["f"].outputs
+            assert list(shown.values()) == [" ".join(name + parts[""] for name, parts in there.items())]
+        return why
+
+    assert run_and_why().startswith("miss, no earlier run of it is known")
+    assert run_and_why() == "hit, its inputs have the same content"
+    assert run_and_why(a={"": "2", "caption": "1"}) == "miss, a changed"
+    assert (
+        run_and_why(a={"": "2", "caption": "2"}, b={"": "1", "caption": "2"}) == "miss, the captions of a and b changed"
+    )
+    assert run_and_why(d={"": "1", "caption": "1"}, c=None) == "miss, d is new; c is gone"
+    more = {name: {"": "1", "caption": "1"} for name in "efg"}
+    assert run_and_why(**more, d={"": "1", "caption": "2"}) == "miss, e and 2 others are new; the caption of d changed"
+    assert run_and_why() == "hit, its inputs have the same content"

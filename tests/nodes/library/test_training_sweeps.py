@@ -2,10 +2,13 @@
 would be made again, and data of another family are refused."""
 
 import json
+import shutil
 
 import pytest
+from PIL import Image
 
 import graphflow as gf
+from graphflow.cli import main
 from tests.graphs import graph
 from tests.nodes.families import tiny_flow
 from tests.nodes.library.training_runs import draw_things, engine_of, networks_in, run, settings_of, wrong
@@ -50,25 +53,47 @@ def test_a_sweep_over_rank_rate_and_seed_prepares_the_data_once_and_shares_what_
     assert len(found) == 8 and len(states) >= 4
 
 
-def test_explain_states_why_a_training_would_be_made_again(places, tmp_path):
+def test_explain_names_what_a_training_would_be_made_again_for(places, tmp_path, capsys):
     settings = settings_of(places, tmp_path)
-    run(settings, tmp_path / "cache", wanted(), "show")
+    folder = shutil.copytree(places / "input" / "both", places / "input" / "mine")
+    mine = wanted().set("d.folder", "mine")
+    run(settings, tmp_path / "cache", mine, "show")
 
-    def why(workflow, node="t"):
+    def why(workflow=mine):
+        """Node -> the line of `explain`, in a process that has not run it, up to the time of that run."""
         with engine_of(settings, tmp_path / "cache") as engine:
-            return next(one.why for one in engine.explain(workflow) if one.node == node)
+            return {one.node: str(one).partition(": ")[2].partition(" since")[0] for one in engine.explain(workflow)}
 
-    assert "the nodes that it brings are cached one by one" in why(wanted(), "d")
-    assert "only the run shows whether its input is the same (`training_set`, node d)" in why(wanted())
-    assert "`learning_rate` 0.001 -> 1e-05" in why(wanted().set("t.learning_rate", 1e-5))
-    caption = places / "input" / "both" / "1.txt"
-    before = caption.read_text()
-    caption.write_text("another thing")
-    assert "upstream will be computed (`training_set`, node d)" in why(wanted(), "first")
-    caption.write_text(before)
-    events = []
-    run(settings, tmp_path / "cache", wanted(), "show", on_event=events.append)
-    assert not {event.node for event in events if isinstance(event, gf.NodeStarted)} & {"first", "t"}
+    upstream = "miss, upstream will be computed (`training_set`, node d)"
+    same = why()
+    assert same["d"] == "hit, its inputs have the same content" and same["show"].startswith("hit")
+    assert same["first"] == same["t"] == "hit, its inputs have the same content"
+    rate = why(mine.set("t.learning_rate", 1e-5))
+    assert rate["d"].startswith("hit") and rate["first"].startswith("hit")
+    assert rate["t"] == "miss, `learning_rate` 0.001 -> 1e-05"
+    base = why(mine.set("m.seed", 2))
+    assert base["m"] == "miss, `seed` 1 -> 2"
+    assert "upstream will be computed (`model`, node m)" in base["first"]
+    assert base["d"] == "miss, upstream will be computed (`clip`, node m); upstream will be computed (`vae`, node m)"
+
+    (folder / "1.txt").write_text("another thing")
+    assert why()["d"] == "miss, the caption of mine/1.png changed" and why()["first"] == upstream
+    (tmp_path / "w.json").write_text(json.dumps(mine.to_json()))
+    places_of = ["--input-dir", places / "input", "--models", places / "models", "--cache-dir", tmp_path / "cache"]
+    assert main(["explain", str(tmp_path / "w.json"), "--device", "cpu", *map(str, places_of)]) == 0
+    assert "miss, the caption of mine/1.png changed since the run of" in capsys.readouterr().out
+    (folder / "1.txt").write_text("thing 1")
+    assert why()["first"].startswith("hit")
+
+    Image.new("RGB", (64, 64), "gold").save(folder / "0.png")
+    assert why()["d"] == "miss, mine/0.png changed"
+    Image.new("RGB", (64, 64), "pink").save(folder / "2.png")
+    (folder / "2.txt").write_text("thing 2")
+    assert why()["d"] == "miss, mine/2.png is new; mine/0.png changed"
+    run(settings, tmp_path / "cache", mine, "d")
+    assert why()["d"].startswith("hit")
+    (folder / "0.png").unlink()
+    assert why()["d"] == "miss, mine/0.png is gone"
 
 
 def test_a_base_of_another_family_is_refused_with_the_image_that_does_not_fit(places, tmp_path):
