@@ -48,6 +48,8 @@ SEEN = (
     "inpaint_model",
 )
 """Workflows whose images stand in diffusion.md or training.md, each under the name of its file."""
+SHOWN_IN_A_STRIP = ("after", "two_halves", "outpainted")
+"""Results that the docs show beside what they were made of, and not alone."""
 ASKED = (
     "red apple on pink",
     "green apple on yellow",
@@ -106,6 +108,8 @@ def workflows(names: Sequence[str]) -> None:
                 for image, file in zip(images, paths, strict=True):
                     shown = image if image.width > SIDE else image.resize((SIDE, SIDE * image.height // image.width))
                     name = file.name.removesuffix("_00001_.png") if len(images) > 1 else path.stem
+                    if name in SHOWN_IN_A_STRIP:
+                        continue
                     shown.quantize(256).save(IMAGES / f"{name}.png", optimize=True)
             # The last file is the result; several images of one size are a batch of it.
             alike = [image for image in images[-4:] if image.size == images[-1].size]
