@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import pytest
 from graphflow_server.command import trace as command
-from graphflow_server.monitoring.metrics import MOST_MODELS, Metrics
+from graphflow_server.monitoring.metrics import MOST_MODELS, MOST_WORKERS, Metrics
 from graphflow_server.queue import PromptQueue, QueueSettings, Submission, WorkerConfig
 from graphflow_server.tracing.spans import Spans
 from graphflow_server.tracing.trace import chrome_trace
@@ -194,3 +194,14 @@ def test_a_label_has_a_bounded_number_of_models():
     lines = [line for line in metrics.text().decode().splitlines() if line.startswith("graphflow_pass_seconds_total")]
     assert len(lines) == MOST_MODELS + 1
     assert 'graphflow_pass_seconds_total{device="cpu",model="other",worker=""} 50.0' in lines
+
+
+def test_a_label_has_a_bounded_number_of_workers_though_machines_come_and_go():
+    metrics = Metrics()
+    made = {"rows": 1, "waited": 0.0, "sizes": {}, "models": {}}
+    stats = {"seconds": 1.0, "cached": 0, "steps": 0, "nodes": {}, "models": {}, "passes": {"devices": {"cpu": made}}}
+    for at in range(MOST_WORKERS + 50):
+        metrics.take_run({**stats, "worker": f"@pod {at}"})
+    lines = [line for line in metrics.text().decode().splitlines() if line.startswith("graphflow_pass_rows_total")]
+    assert len(lines) == MOST_WORKERS + 1
+    assert 'graphflow_pass_rows_total{device="cpu",worker="other"} 50.0' in lines
