@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from graphflow_server.command import trace as command
@@ -110,6 +111,12 @@ def test_a_trace_has_the_form_that_viewers_read(served):
     loads = [["cpu", "file", f"part {at}", "loaded", began + 0.01 * at, 0.015] for at in range(5)]
     odd = {**served[2][0], "passes": jittery[::-1], "models": loads}
     assert is_well_formed(chrome_trace(served[1][0], odd))
+
+
+def test_a_wait_in_which_an_earlier_attempt_was_cut_off_is_named_so(served):
+    prompt, times = served[1][0], served[2][0]
+    found = [chrome_trace(replace(prompt, attempts=count), times)["traceEvents"][2]["name"] for count in (1, 2, 3)]
+    assert found == ["waits", "waits, with an earlier attempt", "waits, with 2 earlier attempts"]
 
 
 @pytest.mark.parametrize("late", [-86400.0, 86400.0])
