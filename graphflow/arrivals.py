@@ -15,7 +15,7 @@ class Arrivals:
     def __init__(self) -> None:
         self._lock = Lock()
         self._expected: dict[Hashable, set[ExpectedRun]] = {}
-        self._listeners: dict[Hashable, set[Callable[[], None]]] = {}
+        self._listeners: set[Callable[[], None]] = set()
 
     def expect(self, kind: Hashable) -> ExpectedRun:
         """A run begins. Runs of one kind may share passes."""
@@ -28,10 +28,10 @@ class Arrivals:
         with self._lock:
             return bool(self._expected.get(run.kind, set()) - {run})
 
-    def listen(self, kind: Hashable, listener: Callable[[], None]) -> None:
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call this, for good, when a run of any kind has come: those of a device look again, and are few."""
         with self._lock:
-            if kind in self._expected:
-                self._listeners.setdefault(kind, set()).add(listener)
+            self._listeners.add(listener)
 
     def came(self, run: ExpectedRun) -> None:
         with self._lock:
@@ -39,20 +39,16 @@ class Arrivals:
             if run not in expected:
                 return
             expected.remove(run)
-            listeners = set(self._listeners.get(run.kind, ()))
             if not expected:
-                self._forget(run.kind)
+                del self._expected[run.kind]
+            listeners = list(self._listeners)
         for listener in listeners:
             listener()
 
     def give_up(self, kind: Hashable) -> None:
         """No run of this kind that was expected until now is waited for."""
         with self._lock:
-            self._forget(kind)
-
-    def _forget(self, kind: Hashable) -> None:
-        self._expected.pop(kind, None)
-        self._listeners.pop(kind, None)
+            self._expected.pop(kind, None)
 
 
 class ExpectedRun:
@@ -83,5 +79,5 @@ class ExpectedRun:
         self._arrivals.give_up(self.kind)
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call this when one of the others has come, or ended, as long as some are expected."""
-        self._arrivals.listen(self.kind, listener)
+        """Call this, for good, when a run has come, or ended: one of the others, or one of those that begin later."""
+        self._arrivals.listen(listener)

@@ -13,8 +13,9 @@ __all__ = ["Metrics"]
 
 SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
 DEVICE = ("worker", "device")
-MOST_MODELS, OTHER = 200, "other"
-"""Networks that have a label of their own, and the label of the rest."""
+MOST_MODELS, MOST_WORKERS, OTHER = 200, 2000, "other"
+"""Networks and workers that have a label of their own, and the label of the rest. Users bring any number of models, and
+workers on machines that come and go have ever new names."""
 
 
 class Metrics:
@@ -67,7 +68,7 @@ class Metrics:
             [*DEVICE, "model"],
             registry=registry,
         )
-        self._known_models: set[str] = set()
+        self._models, self._workers = _Names(MOST_MODELS), _Names(MOST_WORKERS)
         self.worker_prompts = of_worker(Gauge, "graphflow_worker_prompts", "Prompts that a worker has")
         self.worker_silent = of_worker(
             Gauge, "graphflow_worker_silent_seconds", "Time since the last sign of life of a worker"
@@ -100,7 +101,7 @@ class Metrics:
         self.steps.inc(stats["steps"])
         if stats["steps"] and seconds > 0:
             self.steps_per_second.set(stats["steps"] / seconds)
-        worker = stats.get("worker", "")
+        worker = self._workers.label(stats.get("worker", ""))
         for device, of in stats["models"].items():
             for action, count in of["actions"].items():
                 self.models.labels(worker, device, action).inc(count)
@@ -111,16 +112,10 @@ class Metrics:
             for size, count in made["sizes"].items():
                 self.passes.labels(worker, device, size).inc(count)
             for model, seconds in made["models"].items():
-                self.pass_seconds.labels(worker, device, self._label_of(model)).inc(seconds)
+                self.pass_seconds.labels(worker, device, self._models.label(model)).inc(seconds)
         for kind, node in stats["nodes"].items():
             self.nodes_run.labels(kind).inc(node["calls"])
             self.node_seconds.labels(kind).inc(node["seconds"])
-
-    def _label_of(self, model: str) -> str:
-        """Users bring any number of models, and a label has a bounded number of values."""
-        if len(self._known_models) < MOST_MODELS:
-            self._known_models.add(model)
-        return model if model in self._known_models else OTHER
 
     def take_workers(self, workers: Iterable[tuple[str, int, float, Mapping[str, int]]]) -> None:
         """The workers as they are now: of each its name, its prompts, the seconds since its last sign of life, and the
@@ -140,6 +135,18 @@ class Metrics:
         self.loop_gap.set(self._longest_gap)
         self._longest_gap = 0.0
         return generate_latest(self.registry)
+
+
+class _Names:
+    """The first `most` names that a label has had."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._known = most, set[str]()
+
+    def label(self, name: str) -> str:
+        if len(self._known) < self._most:
+            self._known.add(name)
+        return name if name in self._known else OTHER
 
 
 M = TypeVar("M", Counter, Gauge)

@@ -78,8 +78,12 @@ class Turns:
 
     @property
     def has_room(self) -> bool:
-        free = len(self._at_work) < self.concurrency
-        return free and not any(each.alone for each in self._at_work.values()) and not self.accounts.is_closed
+        return len(self._at_work) < self.concurrency and not self.is_kept_free
+
+    @property
+    def is_kept_free(self) -> bool:
+        """A prompt that runs alone is at work: here, or one that no worker may run anything beside."""
+        return any(each.alone for each in self._at_work.values()) or self.accounts.is_closed
 
     @property
     def clients(self) -> list[str]:

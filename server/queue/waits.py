@@ -31,10 +31,19 @@ def _reason(prompt: Prompt, place: int, lanes: list[Lane], paused: bool, one_a_c
     if not any(lane.worker.is_ready for lane in fit):
         return "a worker is starting"
     if prompt.alone:
-        return "it runs alone, when nothing else runs, as a worker died while it ran beside others"
+        return _ALONE if prompt.alone == 1 else _ALONE_OF_ALL
+    open_lanes = [lane for lane in fit if lane.has_room]
+    if one_a_client and open_lanes and all(prompt.client in lane.turns.clients for lane in open_lanes):
+        return "another prompt of its client is at work"
     if place:
         return "1 prompt is before it" if place == 1 else f"{place} prompts are before it"
-    if one_a_client and all(any(client == prompt.client for client in lane.turns.clients) for lane in fit):
-        return "another prompt of its client is at work"
+    if any(lane.turns.is_kept_free for lane in fit):
+        return "a prompt that runs alone is at work, as a worker died while it ran beside others"
     at_work = sum(len(lane.at_work) for lane in fit)
     return "1 prompt is at work" if at_work == 1 else f"{at_work} prompts are at work"
+
+
+_ALONE = "it runs alone on a worker that has nothing else at work, as one died while it ran beside others"
+_ALONE_OF_ALL = (
+    "it runs alone, when no worker has anything else at work, as the server ended while it ran beside others"
+)

@@ -31,12 +31,20 @@ def chrome_trace(prompt: Prompt, times: dict[str, Any]) -> dict[str, Any]:
     events = [
         _named("process_name", QUEUE, 0, "queue"),
         _named("process_name", WORKER, 0, f"worker {prompt.worker or ''}".strip()),
-        _span("waits", QUEUE, 1, prompt.created, times["began"] - prompt.created, name),
+        _span(_wait_of(prompt), QUEUE, 1, prompt.created, times["began"] - prompt.created, name),
         _span("runs", QUEUE, 1, times["began"], times["ended"] - times["began"], name),
         *_nodes(times["nodes"], times["steps"], kinds),
         *_devices(times["passes"], times["models"]),
     ]
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"prompt_id": prompt.id}}
+
+
+def _wait_of(prompt: Prompt) -> str:
+    """The times are those of the last attempt; what was before it, a worker that died for example, is a wait."""
+    earlier = prompt.attempts - 1
+    if earlier < 1:
+        return "waits"
+    return "waits, with an earlier attempt" if earlier == 1 else f"waits, with {earlier} earlier attempts"
 
 
 def _on_our_clock(prompt: Prompt, times: dict[str, Any]) -> dict[str, Any]:

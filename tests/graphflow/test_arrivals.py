@@ -25,6 +25,19 @@ def test_whoever_listens_hears_of_each_that_comes_once():
     assert heard == [True, True, False]
 
 
+def test_whoever_listens_hears_of_those_who_begin_when_all_others_have_come_or_were_waited_for_in_vain():
+    arrivals, heard = Arrivals(), []
+    first, late = arrivals.expect("kind"), arrivals.expect("kind")
+    first.listen(lambda: heard.append(first.others_come))
+    late.go_without()
+    later = arrivals.expect("kind")
+    assert first.others_come and heard == []
+    later.is_here()
+    assert heard == [False], "it has ended without a pass, and nobody waits for it any longer"
+    arrivals.expect("kind").is_here()
+    assert heard == [False, False]
+
+
 def test_those_who_were_waited_for_in_vain_are_not_expected_and_those_who_begin_later_are():
     arrivals = Arrivals()
     first, late = arrivals.expect("kind"), arrivals.expect("kind")

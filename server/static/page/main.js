@@ -11,7 +11,7 @@ import { lightbox, openResult } from "./lightbox.js";
 import { connect, on } from "./live.js";
 import { machineCard, refreshMachine } from "./machine.js";
 import { drawQueue, isPaused, queueCard, refreshQueue, stopRemoved, waiting } from "./queue.js";
-import { pickUp, running, runningId } from "./running.js";
+import { pickUp, running, runningCount, runningId } from "./running.js";
 import { sorry } from "./toast.js";
 
 const LATER = 300;
@@ -98,9 +98,9 @@ async function lay(wanted) {
 
 function drawState() {
   const waits = waiting(),
-    runs = runningId() !== null,
-    all = waits + (runs ? 1 : 0);
-  const word = runs ? "Running" : isPaused() ? "Paused" : "Ready";
+    runs = runningCount(),
+    all = waits + runs;
+  const word = runs > 1 ? runs + " running" : runs ? "Running" : isPaused() ? "Paused" : "Ready";
   const more = waits ? ", " + waits + " waiting" : "";
   if (at("state").textContent !== word + more) {
     at("state").replaceChildren(h(runs ? "span.dot.on" : "span.dot"), h("span", {}, word, h("span.wide", {}, more)));

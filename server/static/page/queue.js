@@ -100,7 +100,7 @@ export function drawQueue() {
       row.querySelector(".when").textContent = stuck || (start === null ? "" : moment(start));
       row.querySelector(".when").title = reason;
       const isPlain = reason === "" || state.paused || reason.endsWith(" before it"); // the page shows it elsewhere
-      row.querySelector(".why").textContent = isPlain ? "" : reason + " · ";
+      row.querySelector(".why").textContent = isPlain ? "" : reason;
       row
         .querySelector(".grip")
         .setAttribute("aria-label", "Move “" + nameOf(job) + "”, place " + (index + 1) + " of " + total);
@@ -138,7 +138,7 @@ function rowOf(job) {
     grip,
     h("span.t.cut", { title: name }, name),
     h("span.when.num"),
-    h("span.small.soft.cut", {}, h("span.why"), small),
+    h("span.about.small.soft", {}, h("span.why"), h("span.cut", {}, small)),
     h(
       "span.acts",
       {},

@@ -1,6 +1,7 @@
 // What runs: preview, facts, progress of the whole workflow, its nodes.
 
 import { ask, queue } from "./api.js";
+import { besideCard, refreshBeside } from "./beside.js";
 import { at, h, icon, s, sync } from "./dom.js";
 import { whole } from "./jobs.js";
 import { on } from "./live.js";
@@ -23,12 +24,14 @@ const run = {
   stopping: false,
 };
 let card = null;
+let beside = 0;
 let told = "";
 let ends = () => {};
 
 /** The seconds that the running prompt still takes; 0 where nothing runs, null where that is not known. */
 export const secondsLeft = () => (run.id === null ? 0 : run.job ? progress().left : null);
 export const runningId = () => run.id;
+export const runningCount = () => (run.id === null ? 0 : 1 + beside);
 
 export function running(onEnd) {
   ends = onEnd;
@@ -40,9 +43,13 @@ export function running(onEnd) {
 
 /** Take up what runs already when the page is opened, or opened again. */
 export async function pickUp() {
-  const {
-    jobs: [job],
-  } = await ask("/jobs?status=in_progress&limit=1");
+  const { jobs, pagination } = await ask("/jobs?status=in_progress&limit=20");
+  const job = jobs.find(job => job.id === run.id) ?? jobs.at(-1); // one that is shown stays until it ends
+  beside = Math.max(0, pagination.total - 1);
+  await refreshBeside(
+    jobs.filter(other => other !== job),
+    beside,
+  );
   if (!job) return run.id !== null && end(run.id);
   if (job.id === run.id) return;
   begin(job.id, 1);
@@ -80,7 +87,7 @@ function end(id) {
   if (run.id !== id) return;
   dropPreview();
   run.id = null;
-  draw();
+  if (!beside) draw(); // else the next one takes its place
   ends();
 }
 
@@ -89,7 +96,9 @@ function dropPreview() {
   run.preview = null;
 }
 
-on("execution_start", data => begin(data.prompt_id, data.attempt ?? 1));
+on("execution_start", data => {
+  if (run.id === null || run.id === data.prompt_id) begin(data.prompt_id, data.attempt ?? 1);
+});
 on("execution_cached", data => {
   if (data.prompt_id !== run.id) return;
   data.nodes.forEach(node => run.cached.add(node));
@@ -175,6 +184,7 @@ function draw() {
         h("p.vh", { role: "status", id: "run-said" }),
       ),
     ),
+    besideCard(),
   );
   drawPreview();
   tick();

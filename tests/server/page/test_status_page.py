@@ -177,6 +177,29 @@ def test_what_runs_shows_the_progress_of_the_whole_and_can_be_stopped(serve, pag
         page.wait_for("Nothing runs", "Stopped after")
 
 
+def test_all_that_runs_is_seen_with_its_worker_and_what_waits_with_its_reason(page, tmp_path):
+    with served(tmp_path / "several", queue={"concurrency": 2}) as server:
+        for text, client in (("first", "ana"), ("second", "ben"), ("third", "cem")):
+            server.post("/prompt", named(long_run(text), text, client))
+        until(lambda: server.get("/jobs?status=in_progress").json["pagination"]["total"] == 2)
+        page.go(f"{server.url}/")
+        page.wait_for("1 more prompt at work", "on local", "2 prompts are at work")
+        page.until("document.title === '(3) GraphFlow'")
+        reason = "(e => [e.scrollWidth, e.clientWidth])(document.querySelector('.q .why'))"
+        needed, given = page.evaluate(reason)
+        assert 0 < needed <= given, "the reason can be read to its end"
+        assert fits(page) and is_named(page)
+        shown = page.evaluate("document.querySelector('.run b').textContent")
+        page.click(".beside button")
+        page.wait_for("Stopping after this step")
+        until(lambda: server.get("/jobs?status=cancelled").json["pagination"]["total"] == 1)
+        page.until("document.querySelector('.beside').innerText.includes('third')")
+        assert page.evaluate("document.querySelector('.run b').textContent") == shown, "it stays on the card"
+        page.click("#run-stop")
+        page.until("document.querySelector('.run b')?.textContent === 'third'")
+        page.until("document.querySelector('.beside').hidden && document.title === '(1) GraphFlow'")
+
+
 @ON_A_SCREEN
 def test_earlier_runs_tell_how_long_it_takes(serve, page):
     with serve() as server:

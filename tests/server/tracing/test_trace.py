@@ -4,10 +4,11 @@ import asyncio
 import json
 import re
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from graphflow_server.command import trace as command
-from graphflow_server.monitoring.metrics import MOST_MODELS, Metrics
+from graphflow_server.monitoring.metrics import MOST_MODELS, MOST_WORKERS, Metrics
 from graphflow_server.queue import PromptQueue, QueueSettings, Submission, WorkerConfig
 from graphflow_server.tracing.spans import Spans
 from graphflow_server.tracing.trace import chrome_trace
@@ -112,6 +113,12 @@ def test_a_trace_has_the_form_that_viewers_read(served):
     assert is_well_formed(chrome_trace(served[1][0], odd))
 
 
+def test_a_wait_in_which_an_earlier_attempt_was_cut_off_is_named_so(served):
+    prompt, times = served[1][0], served[2][0]
+    found = [chrome_trace(replace(prompt, attempts=count), times)["traceEvents"][2]["name"] for count in (1, 2, 3)]
+    assert found == ["waits", "waits, with an earlier attempt", "waits, with 2 earlier attempts"]
+
+
 @pytest.mark.parametrize("late", [-86400.0, 86400.0])
 def test_the_times_of_a_worker_whose_clock_is_a_day_away_stand_in_the_time_of_the_server(served, late):
     prompt, times = served[1][0], served[2][0]
@@ -194,3 +201,14 @@ def test_a_label_has_a_bounded_number_of_models():
     lines = [line for line in metrics.text().decode().splitlines() if line.startswith("graphflow_pass_seconds_total")]
     assert len(lines) == MOST_MODELS + 1
     assert 'graphflow_pass_seconds_total{device="cpu",model="other",worker=""} 50.0' in lines
+
+
+def test_a_label_has_a_bounded_number_of_workers_though_machines_come_and_go():
+    metrics = Metrics()
+    made = {"rows": 1, "waited": 0.0, "sizes": {}, "models": {}}
+    stats = {"seconds": 1.0, "cached": 0, "steps": 0, "nodes": {}, "models": {}, "passes": {"devices": {"cpu": made}}}
+    for at in range(MOST_WORKERS + 50):
+        metrics.take_run({**stats, "worker": f"@pod {at}"})
+    lines = [line for line in metrics.text().decode().splitlines() if line.startswith("graphflow_pass_rows_total")]
+    assert len(lines) == MOST_WORKERS + 1
+    assert 'graphflow_pass_rows_total{device="cpu",worker="other"} 50.0' in lines
