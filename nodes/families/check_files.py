@@ -43,6 +43,7 @@ LOADERS = {
     "image encoder": "CLIPVisionLoader",
     "upscale model": "UpscaleModelLoader",
     "style model": "StyleModelLoader",
+    "PhotoMaker": "PhotoMakerLoader",
     "model patch": "ModelPatchLoader",
 }
 PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "")

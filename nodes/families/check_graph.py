@@ -23,6 +23,7 @@ from .check_embeddings import embedding_problems
 from .cost import cost_of
 from .foreseen import Foreseen, ForeseenLatent, ForeseenPrompt, concerned, file_of, foresee
 from .kits.speech import head_of, speaker_of
+from .photomaker import misfit, place_of_trigger
 from .prompt_lengths import long_prompts
 from .prompt_weights import weights_without_effect
 
@@ -79,6 +80,10 @@ def _judged(found: Foreseen, node: Bound, settings: Settings) -> Iterator[tuple[
             if isinstance(words, str) and name in node.inputs and node.inputs[name].type == "STRING":
                 yield from _length(clip, words, name)
                 yield from _weights(clip, words, name)
+    photomaker = found.only(node, "PHOTOMAKER")
+    if photomaker is not None and clip is not None and place_of_trigger(str(node.literals.get("text", ""))) is not None:
+        problem = misfit(photomaker, clip)
+        yield from [(problem, True)] if problem is not None else []
     if node.type.name in TEXT_WRITERS:
         yield from _writer(found.only(node, "CLIP"))
 

@@ -16,13 +16,19 @@ from typing import Any, TypeVar
 from graphflow import Blocked, GraphFlowError, Settings
 from graphflow.spi import Bound, Digests
 
-from ..model.handles import Clip, ControlNet, Model, Vae, WeightsHandle
+from ..model.handles import Clip, ControlNet, Model, PhotoMaker, Vae, WeightsHandle
 from ..model.latent import LatentFormat
 
 __all__ = ["ForeseenLatent", "ForeseenPrompt", "Foreseen", "concerned", "file_of", "foresee"]
 
 H = TypeVar("H", bound=WeightsHandle)
-HANDLES: Mapping[str, type[WeightsHandle]] = {"MODEL": Model, "CLIP": Clip, "VAE": Vae, "CONTROL_NET": ControlNet}
+HANDLES: Mapping[str, type[WeightsHandle]] = {
+    "MODEL": Model,
+    "CLIP": Clip,
+    "VAE": Vae,
+    "CONTROL_NET": ControlNet,
+    "PHOTOMAKER": PhotoMaker,
+}
 """Wire type -> what is on it."""
 LOADED = frozenset({*HANDLES, "CLIP_VISION"})
 """Wire types of what loaders give."""

@@ -22,6 +22,7 @@ __all__ = [
     "ClipVision",
     "ControlNet",
     "Model",
+    "PhotoMaker",
     "WeightsHandle",
     "WeightsSource",
     "StyleModel",
@@ -149,6 +150,11 @@ class ClipVision(WeightsHandle):
 @dataclass(frozen=True, slots=True)
 class StyleModel(WeightsHandle):
     """A network that makes tokens of a text of what an image encoder sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoMaker(WeightsHandle):
+    """A network that puts what it sees on an image into the state of one word of a prompt."""
 
 
 @dataclass(frozen=True, slots=True)

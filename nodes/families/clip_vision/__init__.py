@@ -15,7 +15,7 @@ from ...model.config import Config
 from ...model.family import Family, Found, Part
 from ...model.latent import LatentFormat
 
-__all__ = ["CLIP_VISION"]
+__all__ = ["CLIP_VISION", "transformers_config"]
 
 Shape = tuple[int, ...]
 HEADS = 16
@@ -34,11 +34,12 @@ def _recognise(header: Header) -> Found | None:
             return Found(config, {"vision": ("openclip", prefix)}, _variant(config))
     if "vision_model.embeddings.patch_embedding.weight" not in shapes:
         return None
-    config = _transformers_config(shapes)
+    config = transformers_config(shapes)
     return Found(config, {"vision": (str(config.kind), "")}, _variant(config))
 
 
-def _transformers_config(shapes: Mapping[str, Shape]) -> Config:
+def transformers_config(shapes: Mapping[str, Shape]) -> Config:
+    """Of an encoder in the layout of transformers, from the shapes of its tensors. Raises KeyError where some lack."""
     embeddings, layer = "vision_model.embeddings", "vision_model.encoder.layers.{}"
     is_clip = f"{embeddings}.class_embedding" in shapes
     projection = shapes.get("visual_projection.weight")

@@ -55,6 +55,10 @@ def _ip_adapter(keys: Keys) -> str:
     return "full face" if keys.has("image_proj.proj.3.weight") else ""
 
 
+def _photomaker(keys: Keys) -> str:
+    return "version 2" if keys.contains(r"(^|\n)(id_encoder\.)?qformer_perceiver\.") else "version 1"
+
+
 _BLOCKS = "controlnet_blocks.0.weight"
 
 CONTROLS: tuple[tuple[str, Rule], ...] = (
@@ -143,8 +147,9 @@ CONTROLS: tuple[tuple[str, Rule], ...] = (
     ("hypernetwork", Rule("sd2", ("1024.0.linear*", "1024.1.linear*"))),
     ("hypernetwork", Rule("sdxl", ("2048.0.linear*", "2048.1.linear*"))),
     ("hypernetwork", Rule("", (), lambda keys: keys.contains(r"(^|\n)\d+\.0\.linear\.?\d+\.weight"))),
-    ("PhotoMaker", Rule("sdxl", ("id_encoder.*", "lora_weights.*"))),
-    ("PhotoMaker", Rule("sdxl", ("id_encoder.visual_projection_2.weight",))),
+    ("PhotoMaker", Rule("sdxl", ("id_encoder.*", "lora_weights.*"), variant=_photomaker)),
+    ("PhotoMaker", Rule("sdxl", ("id_encoder.visual_projection_2.weight",), variant=_photomaker)),
+    ("PhotoMaker", Rule("sdxl", ("visual_projection_2.weight", "fuse_module.*"), variant=_photomaker)),
 )
 """(kind of file, row). A row without a name: the family is that of the U-Net, by its cross attention."""
 
