@@ -37,6 +37,7 @@ class Mask(Value): ...
 class Model(Value): ...
 class ModelPatch(Value): ...
 class Noise(Value): ...
+class Photomaker(Value): ...
 class Sampler(Value): ...
 class Sigmas(Value): ...
 class String(Value): ...
@@ -5371,6 +5372,43 @@ def PerturbedAttentionGuidance(
 
     `scale`: 0.0 to 100.0
     """
+    ...
+
+class _PhotoMakerEncode(Conditioning):
+    photomaker: Place
+    image: Place
+    clip: Place
+    text: Place
+    CONDITIONING: Conditioning
+def PhotoMakerEncode(
+    *,
+    photomaker: Photomaker,
+    image: Image,
+    clip: Clip,
+    text: str | Combo | String = 'photograph of photomaker',
+    id: str | None = None,
+    title: str | None = None,
+) -> _PhotoMakerEncode:
+    """Encode a prompt for SDXL, and put who is on an image into the word in front of `photomaker`.
+
+    That word is not in the prompt itself. A prompt without it is encoded as CLIPTextEncode does, and the image has no
+    effect. The word in front is found by counting: each word before it stands for one token.
+
+    `image`: of a batch, the first image is seen
+    `text`: `photomaker` stands between blanks behind one word of one token: `a woman photomaker in a park`
+    """
+    ...
+
+class _PhotoMakerLoader(Photomaker):
+    photomaker_model_name: Place
+    PHOTOMAKER: Photomaker
+def PhotoMakerLoader(
+    *,
+    photomaker_model_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PhotoMakerLoader:
+    """Take a PhotoMaker (version 1) out of a file. The LoRA in the file is not applied."""
     ...
 
 class _PlotLosses(Image):
