@@ -136,7 +136,7 @@ def train(
     began, step, mean = time.monotonic(), 0, 0.0
     while (done := (time.monotonic() - began) / (60 * minutes)) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = peak * min(1.0, step / 30) * (1 - 0.95 * done)
+            group["lr"] = peak * min(1.0, (step + 1) / 30) * (1 - 0.95 * done)
         chosen = [rng.randrange(len(samples)) for _ in range(batch)]
         x, t = latents[chosen], torch.randint(0, 1000, (batch,))
         noise = torch.randn_like(x)
