@@ -152,8 +152,8 @@ async def trial(root: Path, prompts: int) -> int:
                 by_ray = await each_prompt(site, "r", prompts, pids)
                 show_prompt("Ray", by_ray)
                 more = sum(by_ray[1:]) - sum(by_hand[1:])
-                show("  more processor time than by hand", more, "ms")
-                show("  the same without what it takes at rest", more - rests * by_ray[0], "ms", "(demanded: 5)")
+                show("  more processor time than by hand", more, "ms", "(demanded: 5)")
+                show("  the same without what it takes at rest", more - rests * by_ray[0], "ms")
                 same, seconds = await faults(site, nodes, root / "ray")
                 show("one node killed, one frozen: all images after", seconds, "s", f"{same} of 3 have the same bits")
             finally:
