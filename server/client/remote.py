@@ -267,9 +267,8 @@ def _waited(work: Coroutine[Any, Any, T]) -> T:
         return await task
 
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(asyncio.run, noted())
         try:
-            return future.result()
+            return pool.submit(asyncio.run, noted()).result()
         except KeyboardInterrupt:
             for loop, task in tasks:
                 with suppress(RuntimeError):  # it is over by now
