@@ -50,7 +50,7 @@ def read_code(key: str) -> dict[str, Any] | None:
 
 
 def write_code(key: str, content: dict[str, Any], libraries: list[Path]) -> bool:
-    """Returns whether it could be written: a full disk is no reason to end a run."""
+    """Returns whether it could be written: a run goes on where the disk is full."""
     folder, path = code_folder(), _path(key)
     try:
         stated = {str(one.relative_to(folder)): _digest(one.read_bytes()) for one in libraries}

@@ -20,9 +20,6 @@ from torch.fx import GraphModule, Node
 
 __all__ = ["Step", "fold", "fold_weights", "taken"]
 
-KINDS: dict[type, str] = {torch.dtype: "dtype", torch.layout: "layout", torch.memory_format: "memory_format"}
-"""Of arguments that torch names: `torch.float32` stands as {"torch": "float32"}."""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -125,7 +122,7 @@ def _written(value: Any, names: Mapping[Node, str]) -> Any:
         return [_written(one, names) for one in value]
     if isinstance(value, torch.device):
         return {"device": str(value)}
-    if type(value) in KINDS:
+    if isinstance(value, torch.dtype | torch.layout | torch.memory_format):  # torch names them: torch.float32
         return {"torch": str(value).removeprefix("torch.")}
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value

@@ -139,7 +139,8 @@ def _file(key: tuple[Any, ...]) -> str:
 
 def _loaded(content: Mapping[str, Any], network: torch.nn.Module) -> _Code | None:
     """None where values that stand in the code are others in this network."""
-    weights = {name: tensors_of(network)[target] for name, target in content["weights"].items()}
+    tensors = tensors_of(network)
+    weights = {name: tensors[target] for name, target in content["weights"].items()}
     numbers = {name: _tensor(stated) for name, stated in content["numbers"].items()}
     steps = [Step(**step) for step in content["steps"]]
     values = {**weights, **numbers}
@@ -159,12 +160,12 @@ def _loaded(content: Mapping[str, Any], network: torch.nn.Module) -> _Code | Non
 def _compiled(network: torch.nn.Module, arguments: Any, named: Any, name: str | None) -> _Code:
     traced, outputs = _traced(network, arguments, named)
     specs = traced.graph_signature.input_specs
-    state = {**traced.state_dict, **traced.constants}
+    state, tensors = {**traced.state_dict, **traced.constants}, tensors_of(network)
     weights: dict[int, tuple[str, Tensor]] = {}
     numbers: dict[int, tuple[str, Tensor]] = {}
     for index, spec in enumerate(specs):
         if spec.target is not None:
-            of = weights if spec.target in tensors_of(network) else numbers
+            of = weights if spec.target in tensors else numbers
             of[index] = (f"weight_{index}", state[spec.target])
     inner = _Inner({**weights, **numbers})
     compiler: Any = import_module("torch._inductor.compile_fx")

@@ -1,12 +1,13 @@
 """PhotoMaker: who is on an image, as one word of a prompt for Stable Diffusion XL."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from graphflow import Choice, Conditioning, GraphFlowError, Help, Image, Multiline, Problem, Settings, Wire, node
 
 from ..devices.environment import numerics
 from ..families.photomaker import misfit, place_of_trigger
-from ..families.vision import PHOTOMAKER_FOLDER, check_photomaker
+from ..families.vision import PHOTOMAKER_FOLDER, check_photomaker, open_photomaker
 from ..model.wires import ClipWire
 from .conditioning import check_prompts, embeddings_of, encode, text_outside
 from .loaders import folders
@@ -27,8 +28,6 @@ def photomaker_loader(
     settings: Settings, photomaker_model_name: Annotated[str, Choice(_names, "models/photomaker")]
 ) -> PhotoMakerWire:
     """Take a PhotoMaker (version 1) out of a file. The LoRA in the file is not applied."""
-    from ..families.vision import open_photomaker
-
     return open_photomaker(folders(settings).find(PHOTOMAKER_FOLDER, photomaker_model_name), settings)
 
 
@@ -58,8 +57,6 @@ def photomaker_encode(
     That word is not in the prompt itself. A prompt without it is encoded as CLIPTextEncode does, and the image has no
     effect. The word in front is found by counting: each word before it stands for one token.
     """
-    from dataclasses import replace
-
     from ..devices.use import open_device
     from ..families.photomaker.network import fused
     from ..families.photomaker.text import without_trigger

@@ -144,6 +144,10 @@ class VaeNetwork(Protocol):
         """One image [H, W, 3] in 0..1, sides multiples of the factor -> the mean of its latent, float32 [C, h, w]."""
 
 
+def _has_no_latents(config: Config) -> LatentFormat:
+    raise TypeError("only denoisers and VAEs have latents")
+
+
 def _predicts_nothing(config: Config) -> Prediction:
     raise TypeError("only denoisers have a prediction")
 
@@ -160,7 +164,7 @@ class Family:
     recognise: Callable[[Header], Found | None]
     """Reads no weights."""
     parts: Mapping[str, Part]
-    latent: Callable[[Config], LatentFormat]
+    latent: Callable[[Config], LatentFormat] = _has_no_latents
     prediction: Callable[[Config], Prediction] = _predicts_nothing
     network: str = ""
     """The module of its `Network`, or of the `VaeNetwork` of a kind of VAE."""

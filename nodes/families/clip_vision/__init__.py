@@ -7,13 +7,11 @@ What they give of an image steers denoisers: FLUX.1 Redux, IP-Adapters, SDXL's p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ...files.convert import Table, TensorPlace
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Family, Found, Part
-from ...model.latent import LatentFormat
 
 __all__ = ["CLIP_VISION", "transformers_config"]
 
@@ -131,10 +129,6 @@ LAYOUTS: Mapping[str, Callable[[Config], Table]] = {
 }
 
 
-def _no_latent(config: Any) -> LatentFormat:
-    raise TypeError("an image encoder has no latents")
-
-
 CLIP_VISION = Family(
     name="clip_vision",
     version="1",
@@ -158,6 +152,5 @@ CLIP_VISION = Family(
             ),
         )
     },
-    latent=_no_latent,
     network=f"{__name__}.network",
 )

@@ -18,7 +18,6 @@ from ...files.quantised import weights_of
 from ...model.config import Config
 from ...model.family import Family, Part
 from ...model.handles import Clip, WeightsHandle, WeightsSource
-from ...model.latent import LatentFormat
 
 __all__ = ["SPEAKERS", "Chat", "Speaker", "Tokens", "answer_of", "chat_text", "head_of", "head_problem", "speaker_of"]
 
@@ -276,10 +275,6 @@ def _head_in(header: Header, prefix: str) -> str | None:
     return next((f"{place}lm_head." for place in places if f"{place}lm_head.weight" in names), None)
 
 
-def _no_latent(config: Config) -> LatentFormat:
-    raise TypeError("a language model has no latents")
-
-
 HEADS = Family(
     name="language_model_head",
     version="1",
@@ -292,6 +287,5 @@ HEADS = Family(
             title="last layer of the language model",
         )
     },
-    latent=_no_latent,
 )
 """The last layers that lie in files of their own name: loaded, kept and dropped by the pool like any part."""

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from graphflow import Problem
 
 from ...files.header import Header
 from ...model.family import Family, Found, Part
 from ...model.handles import Clip, PhotoMaker
-from ...model.latent import LatentFormat
 from ..clip_vision import transformers_config
 
 __all__ = ["PHOTOMAKER", "TRIGGER", "misfit", "place_of_trigger"]
@@ -61,10 +59,6 @@ def _recognise(header: Header) -> Found | None:
     return None
 
 
-def _no_latent(config: Any) -> LatentFormat:
-    raise TypeError("PhotoMaker has no latents")
-
-
 PHOTOMAKER = Family(
     name="photomaker",
     version="1",
@@ -79,6 +73,5 @@ PHOTOMAKER = Family(
             unused=("*.position_ids", "logit_scale"),
         )
     },
-    latent=_no_latent,
     network=f"{__name__}.network",
 )

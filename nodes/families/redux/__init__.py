@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ...files.header import Header
 from ...model.config import Config
 from ...model.family import Family, Found, Part
-from ...model.latent import LatentFormat
 
 __all__ = ["REDUX"]
 
@@ -21,16 +18,11 @@ def _recognise(header: Header) -> Found | None:
     return Found(Config(redux_dim=up[1], txt_in_features=down[0]), {"style": ("own", "")}, "Redux")
 
 
-def _no_latent(config: Any) -> LatentFormat:
-    raise TypeError("a style model has no latents")
-
-
 REDUX = Family(
     name="redux",
     version="1",
     title="FLUX.1 Redux",
     recognise=_recognise,
     parts={"style": Part(build=f"{__name__}.network:build", layouts={"own": lambda config: {"": ""}}, title="Redux")},
-    latent=_no_latent,
     network=f"{__name__}.network",
 )
