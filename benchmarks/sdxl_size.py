@@ -1,10 +1,11 @@
 """A random model of Stable Diffusion XL's size, and the same image by GraphFlow and by diffusers' own pipeline:
 `python -m benchmarks.sampling --size sdxl`
 
-In float32 its weights are 14 GB, so each program runs in a process of its own, one after the other, in turns (ours,
-theirs, ours, theirs). Both load the same diffusers folder (float16, 7 GB, written once) as their users do. Of each
-process: the CPU seconds of an image, the least of some after the first one, and the memory at the peak, from the start
-of the process to its last image. Images are compared through files.
+In float32 its weights are 14 GB. `eager` is one process in which both make images in turns on the same weights, so that
+what else the machine does slows both. In `apart` each program runs in a process of its own, one after the other (ours,
+theirs, ours, theirs), and loads the same diffusers folder (float16, 7 GB, written once) as its users do. Of each
+process: the CPU seconds of an image, the least of some after the first one, those of its networks, and the memory at
+the peak, from the start of the process to its last image. Images are compared through files.
 
 Memory is counted twice: all that is resident (`VmHWM`), and what is not a page of a file, which the system cannot take
 back (`RssAnon`, looked at 50 times a second).
@@ -15,121 +16,35 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, cast
 
 import torch
+from graphflow_nodes.devices.use import open_device
+from graphflow_nodes.model.prediction import Epsilon
+from graphflow_nodes.samplers.noise import prepare_noise
+from graphflow_nodes.samplers.schedules import schedule
 from torch import Tensor
 
 import graphflow as gf
 
-from .sd15_size import CFG, PROMPTS, SEED, psnr, write_random
+from .sd15_size import CFG, PROMPTS, SEED, psnr
+from .sdxl_model import BETAS, NAME, make_model
 
-__all__ = ["in_turns", "make_model", "resident", "run_side"]
+__all__ = ["in_turns", "paired", "resident", "run_side"]
 
-NAME = "sdxl_size"
 SIDES = ("ours", "theirs")
-BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 LOOKS = 0.02
 """Seconds between two looks at the memory."""
-
-
-def make_model(folder: Path) -> Path:
-    """A models folder with the model, 7 GB; it is written once."""
-    place = folder / "diffusers" / NAME
-    if not (place / "model_index.json").exists():
-        shutil.rmtree(place, ignore_errors=True)
-        _write_model(place)
-    return folder
-
-
-def _write_model(place: Path) -> None:
-    """The networks are built without memory, for their names and shapes."""
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
-    from graphflow_nodes.families.kits.clip import VOCABULARY
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    untyped: Any = (UNet2DConditionModel, AutoencoderKL, EulerDiscreteScheduler)
-    with torch.device("meta"):
-        unet = untyped[0](
-            sample_size=128,
-            block_out_channels=(320, 640, 1280),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=(5, 10, 20),
-            cross_attention_dim=2048,
-            projection_class_embeddings_input_dim=2816,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            use_linear_projection=True,
-        )
-        vae = untyped[1](
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-            sample_size=1024,
-            scaling_factor=0.13025,
-        )
-        encoders = {
-            "text_encoder": CLIPTextModel(_clip(768, 12, "quick_gelu")),
-            "text_encoder_2": CLIPTextModelWithProjection(_clip(1280, 32, "gelu")),
-        }
-    for name, network in {"unet": unet, "vae": vae, **encoders}.items():
-        stem = "model" if name.startswith("text") else "diffusion_pytorch_model"
-        shapes = {one: tuple(weight.shape) for one, weight in network.named_parameters()}
-        write_random(_made(place / name) / f"{stem}.safetensors", shapes)
-        if isinstance(network.config, CLIPTextConfig):
-            network.config.architectures = [type(network).__name__]  # as a model writes that is saved
-            network.config.save_pretrained(place / name)
-        else:
-            network.save_config(place / name)
-    untyped[2](**BETAS, timestep_spacing="leading").save_pretrained(place / "scheduler")
-    for name, pad in (("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!")):
-        shutil.copytree(VOCABULARY, place / name)
-        stated = place / name / "tokenizer_config.json"
-        stated.write_text(json.dumps({**json.loads(stated.read_text()), "pad_token": pad}))
-    parts = {
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "tokenizer_2": ["transformers", "CLIPTokenizer"],
-    }
-    index = {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": False, **parts}
-    (place / "model_index.json").write_text(json.dumps(index))
-
-
-def _clip(width: int, layers: int, act: str) -> Any:
-    from transformers import CLIPTextConfig
-
-    return CLIPTextConfig(
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=width // 64,
-        projection_dim=width,
-        hidden_act=act,
-        eos_token_id=49407,
-        bos_token_id=49406,
-    )
-
-
-def _made(place: Path) -> Path:
-    place.mkdir(parents=True)
-    return place
 
 
 def in_turns(options: argparse.Namespace) -> tuple[dict[str, dict[str, float]], float]:
@@ -163,70 +78,156 @@ def run_side(side: str, options: argparse.Namespace) -> dict[str, float]:
     return {**measured, "GB resident": resident("VmHWM") / 1e9, "GB anonymous": peak() / 1e9}
 
 
-def _timed(image: Callable[[], Tensor], repeat: int) -> tuple[Tensor, dict[str, float]]:
-    """The first image loads what is not loaded yet."""
+def _timed(
+    image: Callable[[], Tensor], networks: Callable[[], Mapping[str, Any]], repeat: int
+) -> tuple[Tensor, dict[str, float]]:
+    """The first image loads what is not loaded yet. Of the fastest other one also the CPU seconds of each network."""
     began = time.process_time()
     made = image()
-    first, least = time.process_time() - began, math.inf
+    first, least, within = time.process_time() - began, math.inf, dict[str, float]()
+    spent = _clocked(networks())
     for _ in range(repeat):
+        spent.clear()
         began = time.process_time()
         made = image()
-        least = min(least, time.process_time() - began)
-    return made, {"s an image": least, "s the first": first}
+        took = time.process_time() - began
+        if took < least:
+            least, within = took, {f"s {name}": one for name, one in spent.items()}
+    return made, {"s an image": least, **within, "s the first": first}
+
+
+def _clocked(networks: Mapping[str, Any]) -> dict[str, float]:
+    """By network: the CPU seconds of its passes from now on."""
+    spent: dict[str, float] = defaultdict(float)
+
+    def begin(name: str, *_: object) -> None:
+        spent[name] -= time.process_time()
+
+    def end(name: str, *_: object) -> None:
+        spent[name] += time.process_time()
+
+    for name, network in networks.items():
+        network.register_forward_pre_hook(partial(begin, name))
+        network.register_forward_hook(partial(end, name))
+    return spent
 
 
 def _ours(options: argparse.Namespace) -> tuple[Tensor, dict[str, float]]:
-    from graphflow_nodes.devices.use import open_device
-
-    settings = gf.Settings(
-        output_dir=options.folder / "output", models=(options.folder,), device="cpu", dtype="float32", compile="off"
-    )
-    of_passes = []
-    with gf.Engine(settings=settings, cache=gf.Cache(memory=0)) as engine:
-        counts = open_device(settings).loop.counts
-
-        def image() -> Tensor:
-            before = counts.seconds
-            result = engine.run(graph(options.pixels, options.steps), targets=["8"])
-            of_passes.append(result.timings["3"] / (counts.seconds - before))
-            made: Tensor = next(iter(result["8"].outputs.values()))
-            return made
-
-        made, measured = _timed(image, options.repeat)
-    return made, {**measured, "KSampler in its passes": min(of_passes[1:])}
+    with Ours(options) as ours:
+        made, measured = _timed(ours, ours.networks, options.repeat)
+        return made, {**measured, "KSampler in its passes": min(ours.of_passes[1:])}
 
 
 def _theirs(options: argparse.Namespace) -> tuple[Tensor, dict[str, float]]:
     from diffusers import StableDiffusionXLPipeline
-    from graphflow_nodes.model.prediction import Epsilon
-    from graphflow_nodes.samplers.noise import prepare_noise
-    from graphflow_nodes.samplers.schedules import schedule
 
-    noise = prepare_noise((1, 4, options.pixels // 8, options.pixels // 8), SEED)
-    sigmas = schedule("normal", options.steps, Epsilon()).tolist()
-    untyped: Any = StableDiffusionXLPipeline
-    held: list[Any] = []
+    place, untyped = options.folder / "diffusers" / NAME, cast("Any", StableDiffusionXLPipeline)
+    theirs = Theirs(options, lambda: untyped.from_pretrained(place, torch_dtype=torch.float32, add_watermarker=False))
+    return _timed(theirs, theirs.networks, options.repeat)
 
-    def image() -> Tensor:
-        if not held:
-            place = options.folder / "diffusers" / NAME
-            held.append(untyped.from_pretrained(place, torch_dtype=torch.float32, add_watermarker=False))
-            held[0].set_progress_bar_config(disable=True)
-        found = held[0](
+
+def paired(options: argparse.Namespace) -> tuple[dict[str, float], float]:
+    """(ours, theirs: the least CPU seconds of an image; KSampler in its passes; the PSNR) in one process, in turns, on
+    the same weights: the pipeline gets the networks of the pool."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+    from graphflow_nodes.families.kits.clip_network import tokenizer_in
+
+    torch.set_num_threads(options.threads)
+    place = make_model(options.folder) / "diffusers" / NAME
+    untyped: Any = (StableDiffusionXLPipeline, EulerDiscreteScheduler)
+    with Ours(options) as ours:
+        found = ours()
+        held = ours.held
+        theirs = Theirs(
+            options,
+            lambda: untyped[0](
+                unet=held["denoiser"],
+                vae=held["vae"],
+                text_encoder=held["text.l"],
+                text_encoder_2=held["text.g"],
+                tokenizer=tokenizer_in(str(place / "tokenizer")),
+                tokenizer_2=tokenizer_in(str(place / "tokenizer_2")),
+                scheduler=untyped[1](**BETAS, timestep_spacing="leading"),
+                force_zeros_for_empty_prompt=False,
+                add_watermarker=False,
+            ),
+        )
+        wanted, programs = theirs(), {"ours": ours, "theirs": theirs}
+        least = dict.fromkeys(programs, math.inf)
+        for _ in range(options.repeat):
+            for name, image in programs.items():
+                began = time.process_time()
+                image()
+                least[name] = min(least[name], time.process_time() - began)
+        return {**least, "KSampler in its passes": min(ours.of_passes[1:])}, psnr(found, wanted)
+
+
+class Ours:
+    """Makes the image by GraphFlow when it is called. A context."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._graph = graph(options.pixels, options.steps)
+        self.settings = gf.Settings(
+            output_dir=options.folder / "output", models=(options.folder,), device="cpu", dtype="float32", compile="off"
+        )
+        self._engine = gf.Engine(settings=self.settings, cache=gf.Cache(memory=0))
+        self.of_passes: list[float] = []
+        """Of each image: the time of KSampler in that of its passes."""
+
+    def __enter__(self) -> Ours:
+        self._engine.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.close()
+
+    def __call__(self) -> Tensor:
+        counts = open_device(self.settings).loop.counts
+        before = counts.seconds
+        result = self._engine.run(self._graph, targets=["8"])
+        self.of_passes.append(result.timings["3"] / (counts.seconds - before))
+        made: Tensor = next(iter(result["8"].outputs.values()))
+        return made
+
+    @property
+    def held(self) -> dict[str, Any]:
+        """The networks in memory by part."""
+        return {part.part: part.module for part in open_device(self.settings).pool.parts}
+
+    def networks(self) -> dict[str, Any]:
+        held = self.held
+        return {"U-Net": held["denoiser"], "decoder": held["vae"].decoder}
+
+
+class Theirs:
+    """Makes the image by diffusers' pipeline when it is called; the first call makes the pipeline."""
+
+    def __init__(self, options: argparse.Namespace, pipeline: Callable[[], Any]) -> None:
+        self._pixels, self._steps = options.pixels, options.steps
+        self._noise = prepare_noise((1, 4, self._pixels // 8, self._pixels // 8), SEED)
+        self._sigmas = schedule("normal", self._steps, Epsilon()).tolist()
+        self._make = cache(pipeline)
+
+    def __call__(self) -> Tensor:
+        pipeline = self._make()
+        pipeline.set_progress_bar_config(disable=True)
+        found = pipeline(
             prompt=PROMPTS[0],
             negative_prompt=PROMPTS[1],
             guidance_scale=CFG,
-            latents=noise.clone(),
-            sigmas=sigmas,  # with the zero at the end: diffusers makes a step less than it is given levels
+            latents=self._noise.clone(),
+            sigmas=self._sigmas,  # with the zero at the end: diffusers makes a step less than it is given levels
             output_type="pt",
-            height=options.pixels,
-            width=options.pixels,
+            height=self._pixels,
+            width=self._pixels,
         )
-        assert len(held[0].scheduler.timesteps) == options.steps, "the pipeline makes another number of passes"
+        assert len(pipeline.scheduler.timesteps) == self._steps, "the pipeline makes another number of passes"
         made: Tensor = found.images.movedim(1, -1).float()
         return made
 
-    return _timed(image, options.repeat)
+    def networks(self) -> dict[str, Any]:
+        pipeline = self._make()
+        return {"U-Net": pipeline.unet, "decoder": pipeline.vae.decoder}
 
 
 def graph(pixels: int, steps: int) -> gf.Workflow:
