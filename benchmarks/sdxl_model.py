@@ -11,9 +11,11 @@ import torch
 
 from .sd15_size import write_random
 
-__all__ = ["BETAS", "NAME", "make_model"]
+__all__ = ["BETAS", "NAME", "SCALE", "make_model"]
 
 NAME = "sdxl_size"
+SCALE = 0.13025
+"""Of latents: what the VAE gives times this."""
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
@@ -54,7 +56,7 @@ def _write_model(place: Path) -> None:
             layers_per_block=2,
             latent_channels=4,
             sample_size=1024,
-            scaling_factor=0.13025,
+            scaling_factor=SCALE,
         )
         encoders = {
             "text_encoder": CLIPTextModel(_clip(768, 12, "quick_gelu")),

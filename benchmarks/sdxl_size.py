@@ -38,7 +38,7 @@ from torch import Tensor
 import graphflow as gf
 
 from .sd15_size import CFG, PROMPTS, SEED, psnr
-from .sdxl_model import BETAS, NAME, make_model
+from .sdxl_model import BETAS, NAME, SCALE, make_model
 
 __all__ = ["in_turns", "paired", "resident", "run_side"]
 
@@ -138,6 +138,7 @@ def paired(options: argparse.Namespace) -> tuple[dict[str, float], float]:
     with Ours(options) as ours:
         found = ours()
         held = ours.held
+        held["vae"].register_to_config(scaling_factor=SCALE)  # ours stands in the latent format of the family
         theirs = Theirs(
             options,
             lambda: untyped[0](
