@@ -76,7 +76,9 @@ def _stated(value: Any, depth: int) -> str:
     if isinstance(value, Tensor):
         if value.numel() > SMALL:
             raise Unstated("a large tensor that is not a weight")
-        return f"{value.dtype} {tuple(value.shape)} {blake2b(str(value.tolist()).encode(), digest_size=16).hexdigest()}"
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        bytes = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+        return f"{value.dtype} {tuple(value.shape)} {blake2b(bytes, digest_size=16).hexdigest()}"
     if isinstance(value, MethodType):
         return f"{_name(value.__func__)} of {_stated(value.__self__, depth - 1)}"
     if isinstance(value, FunctionType):
