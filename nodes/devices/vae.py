@@ -45,7 +45,7 @@ def one_at_a_time(vae: Vae, samples: Tensor) -> Iterable[Tensor]:
     """What a VAE decodes in one go: each latent by itself, or frames of a batch together, in parts of nearly one size
     (a last part of one frame would be seen in the video)."""
     most = vae.latent.frames_at_once
-    return samples if not most else torch.tensor_split(samples, -(-len(samples) // most))
+    return torch.tensor_split(samples, -(-len(samples) // most)) if most else samples.unbind()
 
 
 def _compiled_decoder(device: Device, vae: Vae, part: LoadedPart, samples: Tensor) -> ForwardCall | None:
@@ -57,7 +57,8 @@ def _compiled_decoder(device: Device, vae: Vae, part: LoadedPart, samples: Tenso
         network = part.module.__dict__[DECODER] = _Decoder(part.module, vae.family.codec.decode)
     call = ForwardCall((part.key, "decoder"), network, _decoded, name=f"{part.file} {part.part}")
     if device.compile == "auto" and device.alike:
-        device.forms.saw(device.alike, call, [Row({"latent": next(iter(one_at_a_time(vae, samples)))})], 1)
+        for latent in {one.shape: one for one in one_at_a_time(vae, samples)}.values():
+            device.forms.saw(device.alike, call, [Row({"latent": latent})], 1)
     return compiled(call) if device.compile == "on" and can_be_frozen(call) else None
 
 
