@@ -39,9 +39,7 @@ def test_what_the_system_does_not_count_is_not_starving(proc):
     assert isinstance(Starving(os.getpid()).has_starved(1e9), bool)
 
 
-@pytest.mark.parametrize(
-    ("starves_for", "looks"), [(0, TICKS), (5, TICKS + 5), (10**6, TICKS + MOST_STARVED * TICKS)]
-)
+@pytest.mark.parametrize(("starves_for", "looks"), [(0, TICKS), (5, TICKS + 5), (10**6, TICKS + MOST_STARVED * TICKS)])
 def test_the_lease_of_a_silent_worker_ends_later_while_it_starves_up_to_a_limit(
     monkeypatch, tmp_path, starves_for, looks
 ):
