@@ -1,4 +1,5 @@
-"""A worker process that is silent because other work has the processors is not taken for hung."""
+"""A worker process that is silent because other work has the processors is not taken for hung, and one that ended gets
+no prompts."""
 
 import asyncio
 import os
@@ -7,8 +8,11 @@ from types import SimpleNamespace
 import pytest
 from graphflow_server.worker import supervisor
 from graphflow_server.worker.config import WorkerConfig
+from graphflow_server.worker.remote import RemoteWorker
 from graphflow_server.worker.starving import Starving
 from graphflow_server.worker.supervisor import MOST_STARVED, TICKS, Worker
+
+from graphflow import Settings
 
 
 @pytest.fixture
@@ -77,3 +81,31 @@ def test_the_lease_of_a_silent_worker_ends_later_while_it_starves_up_to_a_limit(
 
     monkeypatch.setattr(supervisor, "Starving", Fake)
     assert asyncio.run(ticks_until_it_is_killed()) == looks + 1
+
+
+def test_a_worker_elsewhere_whose_process_ended_gets_no_prompt_until_it_reports_the_next_one():
+    async def check():
+        looked = []
+        worker = RemoteWorker(
+            name="@far",
+            lease=1000.0,
+            settings=Settings(),
+            send=lambda frame: None,
+            hang_up=lambda reason: None,
+            on_frame=lambda head, blob: None,
+            on_ready=lambda: looked.append("ready"),
+        )
+        for end in (
+            {"kind": "died", "reason": "killed by SIGKILL", "suspects": 1, "culprit": None},
+            {"kind": "released"},
+        ):
+            assert worker.is_ready
+            worker.receive({**end, "prompt_id": "a", "epoch": 1}, b"")
+            assert not worker.is_ready, "a prompt would come back at once, again and again"
+            worker.receive({"kind": "alive", "ready": False}, b"")
+            assert not worker.is_ready
+            worker.receive({"kind": "alive", "ready": True}, b"")
+        assert worker.is_ready and looked == ["ready"] * 2
+        worker.gone("the test is over")
+
+    asyncio.run(check())
