@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,10 @@ def _none(settings: Settings, folder: str, names: list[str], column: str, severa
 
 
 def _beside(settings: Settings, folder: str, names: list[str], column: str, several: bool) -> _Found:
-    files = {name: (settings.input_dir / name).with_suffix(".txt") for name in names}
-    return {name: _lines(_text(path), several) for name, path in files.items() if path.is_file()}
+    root = settings.input_dir / folder
+    there = set(os.listdir(root))
+    files = {name: f"{os.path.splitext(os.path.basename(name))[0]}.txt" for name in names}
+    return {name: _lines(_text(root / file), several) for name, file in files.items() if file in there}
 
 
 def _json_lines(settings: Settings, folder: str, names: list[str], column: str, several: bool) -> _Found:
