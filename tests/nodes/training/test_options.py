@@ -155,7 +155,7 @@ def test_with_checkpointing_blocks_run_again_for_the_same_gradients(model):  # n
         module = checkpointed(load_part(model, "denoiser", torch.float32).requires_grad_(True), wanted)
         module.train()
         calls = []
-        module.down_blocks[0].resnets[0].register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        module.down_blocks[0].resnets[0].register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         Objective(model, module, data_of(model, 1), LossOptions(), 0, "cpu").sum([0], 0).backward()
         found.append({name: weight.grad for name, weight in module.named_parameters()})
         runs.append(len(calls))
