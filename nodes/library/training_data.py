@@ -211,7 +211,7 @@ def _check_folder(
         for problem in error.problems:
             yield problem.input, problem.message + (f" ({problem.hint})" if problem.hint else "")
     for problem in _unusable(settings, stated["folder"], literals):
-        yield problem.input, problem.message
+        yield problem.input, problem.message + (f" ({problem.hint})" if problem.hint else "")
 
 
 def _unusable(settings: Settings, folder: str, literals: Mapping[str, Any]) -> list[Problem]:
