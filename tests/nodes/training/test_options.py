@@ -12,7 +12,7 @@ from graphflow_nodes.training.examples import joined, read_set
 from graphflow_nodes.training.loop import train
 from graphflow_nodes.training.objective import Objective
 from graphflow_nodes.training.optimisers import make_optimiser
-from graphflow_nodes.training.options import LoopOptions, LossOptions
+from graphflow_nodes.training.options import RATES, LoopOptions, LossOptions
 from graphflow_nodes.training.randomness import uniform
 
 import graphflow as gf
@@ -181,3 +181,23 @@ def test_a_step_is_the_published_one(name):
             change, first = (0.9 * first + 0.1 * gradient).sign(), 0.99 * first + 0.01 * gradient
         wanted = wanted - rate * (change + decay * wanted)
         assert torch.allclose(weight, wanted, atol=1e-5), step
+
+
+COURSES = {
+    "constant": lambda share: 1.0,
+    "linear": lambda share: 1.0 - share,
+    "cosine": lambda share: math.cos(math.pi * share / 2) ** 2,
+    "warmup_stable_decay": lambda share: 1.0 if share <= 0.7 else (1.0 - share) / 0.3,
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_the_rate_of_each_step_is_that_of_its_schedule(name, tmp_path):
+    steps, warmup, rate = 12, 2, 0.1
+    found = pulled(tmp_path, [[1.0]], steps=steps, learning_rate=rate, schedule=name, warmup=warmup)
+    weight, momentum = 0.0, 0.0
+    for step in range(steps):
+        momentum = 0.9 * momentum + 1.0
+        course = (step + 1) / 3 if step < warmup else COURSES[name]((step - warmup) / (steps - warmup))
+        weight -= rate * course * momentum
+    assert float(found.weights["w"]) == pytest.approx(weight, rel=1e-5)
