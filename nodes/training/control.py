@@ -112,7 +112,8 @@ class ControlObjective(Objective):
         found = self._asked(self._control, stacked, asked[0].common, ragged)
         stacked, ragged = self._on_device(rows)
         stacked |= {f"residual.{name}": answer for name, answer in found.items()}
-        return self._forward(self._module, stacked, rows[0].common, ragged)
+        answers: Mapping[str, Tensor] = self._forward(self._module, stacked, rows[0].common, ragged)
+        return answers
 
     def _row_of(self, ask: Ask, example: Example) -> Row:
         """The question to the ControlNet."""

@@ -112,3 +112,14 @@ def test_other_families_are_refused_by_name(tmp_path):
     with pytest.raises(gf.GraphFlowError, match="Chroma") as caught:
         new_control_for(model)
     assert caught.value.problems[0].code == "not_trainable"
+
+
+def test_positions_that_an_image_has_left_in_the_process_serve_a_training():
+    """They are kept from pass to pass; tensors of inference mode would break the first backward pass."""
+    from graphflow_nodes.families.kits.tokens import positions
+    from graphflow_nodes.families.qwen_image.places import Positions, RowLayout, places_of
+
+    with torch.inference_mode():
+        grids = positions(((0, 3, 5, 0, 0),), torch.device("cpu"))
+        turns = Positions((8, 28, 28))([RowLayout(places_of([(16, 1, 6, 10)], 2, False))], 7, torch.device("cpu"))
+    assert not any(one.is_inference() for one in (grids, *turns))
