@@ -286,6 +286,7 @@ DENOISERS = (
         num_layers=30,
         ffn_dim=14336,
     ),
+    _diffusers("Stable Video Diffusion, XT", "UNetSpatioTemporalConditionModel"),
 )
 ENCODERS = (
     _clip("CLIP-L", "CLIPTextModelWithProjection", 768, 12),
@@ -386,6 +387,11 @@ VAES = (
         use_quant_conv=False,
         use_post_quant_conv=False,
         **KL,
+    ),
+    _diffusers(
+        "Stable Video Diffusion's",
+        "AutoencoderKLTemporalDecoder",
+        **{name: value for name, value in KL.items() if name != "up_block_types"},
     ),
     _diffusers("FLUX.2's", "AutoencoderKLFlux2"),
     _diffusers("Qwen-Image's, Wan 2.1's", "AutoencoderKLQwenImage"),

@@ -21,6 +21,7 @@ from .kandinsky5 import KANDINSKY5
 from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
 from .kits.qwen21_vae import QWEN21_VAE
+from .kits.temporal_vae import TEMPORAL_VAE
 from .kits.wan22_vae import WAN22_VAE
 from .kits.wan_vae import WAN_VAE
 from .krea2 import KREA2
@@ -32,6 +33,7 @@ from .qwen_image_21 import QWEN_IMAGE_21
 from .sd3 import SD3
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
+from .svd import SVD
 from .wan import WAN
 from .z_image import Z_IMAGE
 
@@ -62,9 +64,10 @@ FAMILIES: tuple[Family, ...] = (
     JOYIMAGE,
     FIBO2,
     WAN,
+    SVD,
 )
 """Of denoisers."""
-VAES: tuple[Family, ...] = (FLUX2_VAE, QWEN21_VAE, WAN22_VAE, KL_VAE, WAN_VAE)
+VAES: tuple[Family, ...] = (FLUX2_VAE, QWEN21_VAE, WAN22_VAE, TEMPORAL_VAE, KL_VAE, WAN_VAE)
 """Kinds of VAEs; one serves several families of denoisers."""
 
 

@@ -14,6 +14,7 @@ from . import (
     tiny_kandinsky5,
     tiny_modern,
     tiny_qwen,
+    tiny_svd,
     tiny_transformers,
     tiny_wan,
 )
@@ -73,6 +74,7 @@ DENOISERS = {
     "ideogram4": _named(tiny_ideogram4.FILES, "ideogram4_fp8_scaled.safetensors"),
     "kandinsky5": _named(tiny_kandinsky5.FILES, "kandinsky5lite_t2i.safetensors"),
     "chroma": ("chroma.safetensors", save_chroma),
+    "svd": (tiny_svd.FILE, tiny_svd.save),
     "wan": _saved(tiny_wan, "wan2.1_t2v_1.3B_fp16.safetensors"),
 }
 """Family -> the name of its file, and what writes it into a models folder (`checkpoints` or `diffusion_models`)."""
