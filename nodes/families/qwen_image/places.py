@@ -92,6 +92,7 @@ class Positions(torch.nn.Module):
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # a training may take them, too
 def _turns(axes: tuple[int, ...], places: Places, text: int, device: torch.device | None) -> tuple[Tensor, Tensor]:
     images = torch.cat([_cells(grid) for grid in places.grids])
     words = torch.arange(places.words, places.words + text)[:, None].expand(text, 3)
