@@ -40,6 +40,10 @@ class LTXVideo(NamedTuple):
     latent: Latent
 
 
+class BegunVideo(NamedTuple):
+    latent: Latent
+
+
 class PreprocessedImage(NamedTuple):
     output_image: Image
 
@@ -80,6 +84,10 @@ def ltxv_conditioning(
     positive: Conditioning, negative: Conditioning, frame_rate: Annotated[float, Range(0.0, 1000.0, 0.01)] = 25.0
 ) -> LTXConditionings:
     """State how many frames a second the video has; 25 where this is left out. The model moves things accordingly."""
+    if frame_rate == 0:
+        raise GraphFlowError(
+            [Problem("wrong_rate", "0 frames a second", input="frame_rate", hint="a video stands still: use 24 or 25")]
+        )
     added = {"frame_rate": frame_rate}
     return LTXConditionings(_with(positive, added), _with(negative, added))
 
@@ -122,15 +130,15 @@ def ltxv_img_to_video_inplace(
     latent: Latent,
     strength: _Strength = 1.0,
     bypass: Annotated[bool, Help("leave the latent as it is")] = False,
-) -> Latent:
+) -> BegunVideo:
     """Let the video of a latent begin with an image, or with the images of a batch: they take the place of its first
     frames, and a noise mask keeps them as strongly as `strength` states."""
     if bypass:
-        return latent
+        return BegunVideo(latent)
     _check_vae(vae)
     samples = _video_of(latent)
     length = (samples.shape[2] - 1) * _TIME + 1
-    return _begun(settings, vae, latent, image[:length], strength)
+    return BegunVideo(_begun(settings, vae, latent, image[:length], strength))
 
 
 @node("LTXVAddGuide", category=_VIDEO_MODELS, version="1", lane="device", in_turns=True, environment=numerics)
