@@ -18,6 +18,7 @@ from graphflow_nodes.families import recognise, recognise_vae
 from graphflow_nodes.families.known import identify
 from graphflow_nodes.families.opened import open_vae
 from graphflow_nodes.files.header import read_header
+from graphflow_nodes.library.model_patches import model_sampling_ltxv
 from graphflow_nodes.model.entry import Entry
 from PIL import Image
 from safetensors.torch import save_file
@@ -56,7 +57,13 @@ def shipped(name, checkpoint="ltx-video-2b-v0.9.5.safetensors"):
         if "image" in node["inputs"] and node["class_type"] == "LoadImage":
             node["inputs"]["image"] = "picture1.png"
     nodes["1"]["inputs"]["ckpt_name"] = checkpoint
-    return {key: node for key, node in nodes.items() if node["class_type"] not in ("CreateVideo", "SaveVideo")}
+    nodes = {key: node for key, node in nodes.items() if node["class_type"] not in ("CreateVideo", "SaveVideo")}
+    return shown(nodes, key_of(nodes, "VAEDecode"))
+
+
+def shown(nodes, key):
+    """With a node that shows the first output of another: a run needs one that has an effect."""
+    return {**nodes, "90": {"class_type": "PreviewAny", "inputs": {"source": [key, 0]}}}
 
 
 def engine_of(models):
@@ -279,7 +286,7 @@ def test_a_latent_is_enlarged_with_the_statistics_of_the_vae(in_space, models):
         },
     }
     del nodes["4"]["inputs"]["steps"]
-    before, after = run(models, nodes, "5", "6")
+    before, after = run(models, shown(nodes, "6"), "5", "6")
     z, got = before["latent"]["samples"], after["LATENT"]
     vae = t.vae("0.9.5")
     mean, deviation = (one.view(1, -1, 1, 1, 1) for one in (vae.latents_mean, vae.latents_std))
@@ -294,9 +301,17 @@ def test_an_image_gets_the_marks_of_a_compressed_video(models):
     for key, strength in (("2", 0), ("3", 35)):
         given = {"image": ["1", 0], "img_compression": strength}
         nodes[key] = {"class_type": "LTXVPreprocess", "inputs": given}
-    image, same, other = (next(iter(one.values())) for one in run(models, nodes, "1", "2", "3"))
+    image, same, other = (next(iter(one.values())) for one in run(models, shown(nodes, "3"), "1", "2", "3"))
     assert torch.equal(image, same) and other.shape == image.shape
     assert 0.001 < float((other - image).abs().mean()) < 0.2
+
+
+def test_levels_are_shifted_by_the_number_of_cells(models):
+    model = asking.model_in(models / "checkpoints" / "ltx-video-2b-v0.9.safetensors")
+    latent = {"samples": torch.zeros(1, t.CHANNELS, 13, 16, 24)}
+    assert model.prediction.mu == 2.37 and model_sampling_ltxv(model).prediction.mu == pytest.approx(2.05)
+    want = 0.95 + (13 * 16 * 24 - 1024) * (2.05 - 0.95) / 3072
+    assert model_sampling_ltxv(model, latent=latent).prediction.mu == pytest.approx(want)
 
 
 def test_the_cost_of_a_video_is_known_from_headers(models):
@@ -327,16 +342,19 @@ def test_wrong_inputs_are_named(models):
     assert (problem.node, problem.input) == ("5", "length") and "has 9 or 17" in problem.message
     nodes = {"1": {"class_type": "LatentUpscaleModelLoader", "inputs": {"model_name": "other.safetensors"}}}
     save_file({"a": torch.ones(2)}, models / "latent_upscale_models" / "other.safetensors")
-    nodes["2"] = {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}
-    (problem,) = problems(models, nodes)
+    (problem,) = problems(models, shown(nodes, "1"))
     assert (problem.code, problem.node, problem.input) == ("unknown_model", "1", "model_name")
     nodes = shipped("ltx_image_to_video")
     guide = {"positive": ["7", 0], "negative": ["7", 1], "vae": ["1", 2], "latent": ["7", 2], "image": ["6", 0]}
     nodes["21"] = {"class_type": "LTXVAddGuide", "inputs": {**guide, "frame_idx": LENGTH}}
-    nodes["22"] = {"class_type": "PreviewAny", "inputs": {"source": ["21", 2]}}
-    nodes = {key: node for key, node in nodes.items() if int(key) < 8 or int(key) > 20}
+    nodes = shown({key: node for key, node in nodes.items() if int(key) < 8 or key == "21"}, "21")
     problem = refused(models, nodes)
     assert (problem.code, problem.node) == ("no_such_frame", "21") and "has 9 frames" in problem.message
+    nodes["30"] = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-tiny"}}
+    nodes["7"]["inputs"]["vae"] = ["30", 2]
+    del nodes["21"]
+    problem = refused(models, shown(nodes, "7"))
+    assert (problem.code, problem.node, problem.input) == ("wrong_vae", "7", "vae") and "4 channels" in problem.message
 
 
 def test_relatives_of_other_forms_are_not_taken_for_it(tmp_path):

@@ -20,13 +20,13 @@ CAUSAL = {"transformer": {"num_attention_heads": 2, "causal_temporal_positioning
 """The notes of the publisher's files from 0.9.5 on; here two heads, where real ones have 32."""
 VAES = {
     "0.9": {
-        "block_out_channels": (8, 16, 16, 16),
-        "decoder_block_out_channels": (8, 16, 16, 16),
+        "block_out_channels": (8, 12, 16, 16),
+        "decoder_block_out_channels": (8, 12, 16, 16),
         "layers_per_block": (2, 1, 1, 1, 1),
         "decoder_layers_per_block": (2, 1, 1, 1, 1),
     },
     "0.9.1": {
-        "block_out_channels": (8, 16, 16, 16),
+        "block_out_channels": (8, 12, 16, 16),
         "decoder_block_out_channels": (8, 16, 32),
         "layers_per_block": (2, 1, 1, 1, 1),
         "decoder_layers_per_block": (1, 2, 1, 1),
@@ -98,14 +98,12 @@ def numbered(version):
 
     new = [f"down_blocks.{n}{end}" for n in range(4) for end in ("", ".downsamplers.0")]
     old = [f"down_blocks.{n}{end}" for n in range(3) for end in ("", ".downsamplers.0", ".conv_out")]
-    old.remove("down_blocks.1.conv_out")  # the narrow widths change once, in the first level
-    old.remove("down_blocks.2.conv_out")
+    old.remove("down_blocks.2.conv_out")  # the width changes behind the first two levels
     down = [*(new if version == "0.9.5" else [*old, "down_blocks.3"]), "mid_block"]
     up = [f"up_blocks.{n}{end}" for n in range(3) for end in (".upsamplers.0", "")]
     if version == "0.9":
         up = ["up_blocks.0"] + [f"up_blocks.{n}{end}" for n in (1, 2, 3) for end in (".conv_in", ".upsamplers.0", "")]
         up.remove("up_blocks.1.conv_in")
-        up.remove("up_blocks.2.conv_in")
     found = [*pieces("encoder", "down", down), *pieces("decoder", "up", ["mid_block", *up])]
     return sorted(found, key=lambda pair: -len(pair[0]))
 
