@@ -57,6 +57,7 @@ def shipped(name, checkpoint="ltx-video-2b-v0.9.5.safetensors"):
         if "image" in node["inputs"] and node["class_type"] == "LoadImage":
             node["inputs"]["image"] = "picture1.png"
     nodes["1"]["inputs"]["ckpt_name"] = checkpoint
+    nodes["3"]["inputs"]["text"] = "a red fox walks"  # a letter is a token of the small vocabulary
     nodes = {key: node for key, node in nodes.items() if node["class_type"] not in ("CreateVideo", "SaveVideo")}
     return shown(nodes, key_of(nodes, "VAEDecode"))
 
@@ -127,7 +128,7 @@ def test_a_text_becomes_the_video_of_diffusers_pipeline(models):
     torch.testing.assert_close(latent, want, rtol=0, atol=1e-4)
     text, mask = positive[0][0], positive[1]["attention_mask"][0]
     count = int(mask.sum())
-    assert text.shape == (max(128, count), tiny_transformers.T5_WIDTH) and not text[count:].any() and count > 10
+    assert text.shape == (128, tiny_transformers.T5_WIDTH) and not text[count:].any() and 10 < count < 30
 
 
 def test_images_lead_a_video_as_in_diffusers_pipeline(models, monkeypatch):
