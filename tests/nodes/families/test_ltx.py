@@ -1,6 +1,7 @@
 """LTX-Video from files to videos: the shipped workflows on small models, every layout and version of their files, and
 the networks against diffusers' classes and pipelines."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,9 @@ def models(tmp_path_factory):
     return models
 
 
+@cache
 def picture(number):
+    """Noise, drawn once."""
     return Image.effect_noise((WIDTH, HEIGHT), 40 * number).convert("RGB")
 
 
