@@ -114,7 +114,7 @@ def compressed(image: Tensor, crf: int) -> Tensor:
     from diffusers.pipelines.ltx2.utils import apply_image_conditioning_crf
 
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    made: Any = apply_image_conditioning_crf(pixels, crf)  # type: ignore[no-untyped-call]
+    made = apply_image_conditioning_crf(pixels, crf)
     return torch.from_numpy(made).float() / 255
 
 
