@@ -301,6 +301,7 @@ DENOISERS = (
         cross_attention_dim=4096,
         num_layers=48,
     ),
+    _diffusers("Stable Video Diffusion, XT", "UNetSpatioTemporalConditionModel"),
 )
 ENCODERS = (
     _clip("CLIP-L", "CLIPTextModelWithProjection", 768, 12),
@@ -401,6 +402,11 @@ VAES = (
         use_quant_conv=False,
         use_post_quant_conv=False,
         **KL,
+    ),
+    _diffusers(
+        "Stable Video Diffusion's",
+        "AutoencoderKLTemporalDecoder",
+        **{name: value for name, value in KL.items() if name != "up_block_types"},
     ),
     _diffusers("FLUX.2's", "AutoencoderKLFlux2"),
     _diffusers("Qwen-Image's, Wan 2.1's", "AutoencoderKLQwenImage"),

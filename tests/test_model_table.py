@@ -56,6 +56,7 @@ def test_parameters_are_those_that_the_authors_publish(memory):
         "Chroma1": 8.9,
         "HiDream-I1, E1": 17.1,
         "Wan 2.1, text to video 1.3B": 1.42,
+        "Stable Video Diffusion, XT": 1.52,
         "T5-XXL": 4.76,
         "Qwen3 4B": 4.02,
         "Gemma 2 2B": 2.61,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from .forward import Answers, ForwardCall
 from .pool import LoadedPart
 from .use import Device
 
-__all__ = ["check_channels", "decode", "encode", "encode_cut", "whole_cells"]
+__all__ = ["check_channels", "decode", "encode", "encode_cut", "one_at_a_time", "whole_cells"]
 
 
 DECODER = "graphflow decoder"
@@ -35,27 +35,36 @@ def decode(device: Device, vae: Vae, samples: Tensor, may_compile: bool = False)
     with device.use(vae, "vae") as part:
         call = _compiled_decoder(device, vae, part, samples) if may_compile else None
         if call is None:
-            images = [device.run(_decode, vae, part.module, latent) for latent in samples]
+            images = [device.run(_decode, vae, part.module, latent) for latent in one_at_a_time(vae, samples)]
         else:
-            images = [device.run(_ask_decoder, call, latent, device.device) for latent in samples]
+            images = [device.run(_ask_decoder, call, latent, device.device) for latent in one_at_a_time(vae, samples)]
     return torch.cat([image if image.dim() == 4 else image[None] for image in images]).contiguous()
 
 
+def one_at_a_time(vae: Vae, samples: Tensor) -> Iterable[Tensor]:
+    """What a VAE decodes in one go: each latent by itself, or frames of a batch together, in parts of nearly one size
+    (a last part of one frame would be seen in the video)."""
+    most = vae.latent.frames_at_once
+    return torch.tensor_split(samples, -(-len(samples) // most)) if most else samples.unbind()
+
+
 def _compiled_decoder(device: Device, vae: Vae, part: LoadedPart, samples: Tensor) -> ForwardCall | None:
-    """None where the run is eager; runs under `auto` are, and count for those that come."""
-    if device.compile == "off" or part.is_paged:
+    """None where the run is eager, or the decoder draws noise; runs under `auto` are, and count for those that come."""
+    draws = getattr(vae.family.codec, "draws_noise", None)
+    if device.compile == "off" or part.is_paged or (draws is not None and draws(part.module)):
         return None
     network = part.module.__dict__.get(DECODER)
     if network is None:
         network = part.module.__dict__[DECODER] = _Decoder(part.module, vae.family.codec.decode)
     call = ForwardCall((part.key, "decoder"), network, _decoded, name=f"{part.file} {part.part}")
     if device.compile == "auto" and device.alike:
-        device.forms.saw(device.alike, call, [Row({"latent": samples[0]})], 1)
+        for latent in {one.shape: one for one in one_at_a_time(vae, samples)}.values():
+            device.forms.saw(device.alike, call, [Row({"latent": latent})], 1)
     return compiled(call) if device.compile == "on" and can_be_frozen(call) else None
 
 
 class _Decoder(torch.nn.Module):
-    """From one latent [C, h, w] to its image, as a network."""
+    """From one latent to its image (or what `one_at_a_time` puts together), as a network."""
 
     def __init__(self, vae: torch.nn.Module, decode: Callable[[torch.nn.Module, Tensor], Tensor]) -> None:
         super().__init__()

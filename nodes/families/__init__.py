@@ -22,6 +22,7 @@ from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
 from .kits.ltx_vae import LTX_VAE
 from .kits.qwen21_vae import QWEN21_VAE
+from .kits.temporal_vae import TEMPORAL_VAE
 from .kits.wan22_vae import WAN22_VAE
 from .kits.wan_vae import WAN_VAE
 from .krea2 import KREA2
@@ -34,6 +35,7 @@ from .qwen_image_21 import QWEN_IMAGE_21
 from .sd3 import SD3
 from .sdxl import SDXL, SDXL_REFINER
 from .stable_diffusion import SD1, SD2
+from .svd import SVD
 from .wan import WAN
 from .z_image import Z_IMAGE
 
@@ -65,9 +67,10 @@ FAMILIES: tuple[Family, ...] = (
     FIBO2,
     WAN,
     LTX,
+    SVD,
 )
 """Of denoisers."""
-VAES: tuple[Family, ...] = (FLUX2_VAE, QWEN21_VAE, WAN22_VAE, LTX_VAE, KL_VAE, WAN_VAE)
+VAES: tuple[Family, ...] = (FLUX2_VAE, QWEN21_VAE, WAN22_VAE, TEMPORAL_VAE, LTX_VAE, KL_VAE, WAN_VAE)
 """Kinds of VAEs; one serves several families of denoisers."""
 
 

@@ -15,7 +15,7 @@ from graphflow import GraphFlowError, Problem, Settings
 from graphflow.spi import Bound
 
 from ..files.folders import ModelFolders
-from ..model.handles import Clip, ControlNet, Model
+from ..model.handles import Clip, ClipVision, ControlNet, Model
 from ..model.latent import LatentFormat
 from ..patches.lora import LoraFile, check_fits, parts_of
 from ..patches.lora_keys import fit
@@ -96,6 +96,8 @@ def _is_not_asked(node: Bound, name: str) -> bool:
 def _prompt(model: Model, prompt: ForeseenPrompt, input: str) -> Iterator[tuple[Problem, bool]]:
     for clip in prompt.clips:
         yield from _encoders(model, clip, input)
+    if prompt.vision is not None:
+        yield from _image_encoder(model, prompt.vision, input)
     for control in prompt.controls:
         yield from _control(model, control, input)
     if prompt.has_references and model.family.takes and "references" not in model.family.takes:
@@ -118,6 +120,17 @@ def _encoders(model: Model, clip: Clip, input: str) -> Iterator[tuple[Problem, b
     option = model.family.takes.get("text")
     takes = option.width(model.config) if option is not None and option.width is not None else None
     gives = clip.family.text_width(clip.config)
+    if not wanted and model.family.takes and not model.family.text:
+        yield (
+            Problem(
+                "no_text_taken",
+                f"{model.family.title} ({file_of(model)}) is asked with an image alone, and the conditioning is a text "
+                f"that {file_of(clip)} encodes",
+                input=input,
+                hint="link a node that encodes an image for it (SVD_img2vid_Conditioning)",
+            ),
+            True,
+        )
     if not wanted:
         return
     if names not in wanted:
@@ -155,6 +168,35 @@ def _encoders(model: Model, clip: Clip, input: str) -> Iterator[tuple[Problem, b
                 ),
                 False,
             )
+
+
+def _image_encoder(model: Model, vision: ClipVision, input: str) -> Iterator[tuple[Problem, bool]]:
+    """Whether what an image encoder gives in place of a text is as wide as a model takes."""
+    option = model.family.takes.get("text")
+    takes = option.width(model.config) if option is not None and option.width is not None else None
+    gives = vision.config.get("projection_dim") or vision.config.get("hidden_size")
+    if model.family.text:
+        yield (
+            Problem(
+                "no_image_taken",
+                f"{model.family.title} ({file_of(model)}) is asked with a text, and the conditioning is an image that "
+                f"{file_of(vision)} encodes",
+                input=input,
+                hint="load Stable Video Diffusion with ImageOnlyCheckpointLoader, or encode a prompt",
+            ),
+            True,
+        )
+    elif takes is not None and gives is not None and takes != gives:
+        yield (
+            Problem(
+                "wrong_encoder",
+                f"{file_of(vision)} gives {gives} numbers of an image, but {model.family.title} ({file_of(model)}) "
+                f"takes {takes}",
+                input=input,
+                hint="load the image encoder of the model's own checkpoint (ImageOnlyCheckpointLoader)",
+            ),
+            True,
+        )
 
 
 def _kinds(handle: Any, names: tuple[str, ...]) -> str:

@@ -174,6 +174,9 @@ class _Counted:
         clips = [clip for _, clip in found.inputs(node, "CLIP") if clip is not None]
         if clips and ("CONDITIONING" in kinds or node.type.name in WRITERS):
             yield Stage(node_id, title, self._texts(clips[0], node.type.name in WRITERS), 0)
+        vision = found.only(node, "CLIP_VISION")
+        if vision is not None and "CLIP_VISION" not in kinds:
+            yield Stage(node_id, title, self._parts(vision, "vision"), 0)
         model = found.model_of(node)
         if model is not None and "LATENT" in kinds:
             yield self._sampling(node_id, node, model, self._before(node, sizes))
@@ -188,8 +191,8 @@ class _Counted:
         steps = node.literals.get("steps")
         calls = CALLS.get(str(node.literals.get("sampler_name")), 1)
         guided = node.literals.get("cfg", 2.0) != 1.0 and "negative" in node.links
-        rows = size.batch * (2 if guided else 1)
         format = model.latent
+        rows = (1 if format.frames_are_batch else size.batch) * (2 if guided else 1)
         at_once, cells = -(-rows // 2) if self.is_split else rows, size.cells(format)
         one = size_of_passes(at_once, cells, self.together, self.kind)
         known = self.pass_costs or {}
@@ -251,7 +254,8 @@ def _sizes(order: Mapping[str, Bound]) -> dict[str, ImageSize | None]:
     for node_id, node in order.items():
         links = [link for name, link in node.links.items() if node.inputs[name].type in ("LATENT", "IMAGE")]
         before = found.get(links[0].node) if links else None
-        width, height, batch, length = (node.literals.get(name) for name in ("width", "height", "batch_size", "length"))
+        width, height, length = (node.literals.get(name) for name in ("width", "height", "length"))
+        batch = node.literals.get("batch_size", node.literals.get("video_frames"))
         factor = node.literals.get("scale_by")
         if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
             count = batch if isinstance(batch, int) else before.batch if before is not None else 1

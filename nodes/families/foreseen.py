@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from graphflow import Blocked, GraphFlowError, Settings
 from graphflow.spi import Bound, Digests
 
-from ..model.handles import Clip, ControlNet, Model, PhotoMaker, Vae, WeightsHandle
+from ..model.handles import Clip, ClipVision, ControlNet, Model, PhotoMaker, Vae, WeightsHandle
 from ..model.latent import LatentFormat
 
 __all__ = ["ForeseenLatent", "ForeseenPrompt", "Foreseen", "concerned", "file_of", "foresee"]
@@ -28,9 +28,10 @@ HANDLES: Mapping[str, type[WeightsHandle]] = {
     "VAE": Vae,
     "CONTROL_NET": ControlNet,
     "PHOTOMAKER": PhotoMaker,
+    "CLIP_VISION": ClipVision,
 }
 """Wire type -> what is on it."""
-LOADED = frozenset({*HANDLES, "CLIP_VISION"})
+LOADED = frozenset(HANDLES)
 """Wire types of what loaders give."""
 FORESEEN = frozenset({*HANDLES, "CONDITIONING", "LATENT", "GUIDER", "HOOKS"})
 HOOKED = frozenset({"HOOKS", "CLIP", "CONDITIONING"})
@@ -45,6 +46,8 @@ class ForeseenPrompt:
     """The text encoders that made it."""
     controls: tuple[ControlNet, ...] = ()
     has_references: bool = False
+    vision: ClipVision | None = None
+    """The image encoder that made it, where no text encoder did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +195,21 @@ def _prompt(found: Foreseen, node: Bound, name: str) -> ForeseenPrompt | None:
     before = {name: before[name]} if name in before else before
     clips = tuple(clip for _, clip in found.inputs(node, "CLIP"))
     if None in clips or None in before.values() or not (clips or before):
-        return None
+        return None if clips or before else _of_image(found, node)
     earlier: list[ForeseenPrompt] = list(before.values())
     control = found.only(node, "CONTROL_NET")
     return ForeseenPrompt(
         clips=tuple(dict.fromkeys((*clips, *(clip for one in earlier for clip in one.clips)))),
         controls=(*(each for one in earlier for each in one.controls), *((control,) if control is not None else ())),
         has_references=_adds_references(node) or any(one.has_references for one in earlier),
+        vision=next((one.vision for one in earlier if one.vision is not None), None),
     )
+
+
+def _of_image(found: Foreseen, node: Bound) -> ForeseenPrompt | None:
+    """Of a model that is asked with an image in place of a text."""
+    vision = found.only(node, "CLIP_VISION")
+    return ForeseenPrompt((), vision=vision) if vision is not None else None
 
 
 def _adds_references(node: Bound) -> bool:

@@ -32,7 +32,7 @@ def marks_of(model: Model) -> list[TensorEntry]:
         marks["v_pred"] = torch.tensor([])
         if predicts.get("zero_snr"):
             marks["ztsnr"] = torch.tensor([])
-    if predicts.get("kind") == "edm_v":
+    if model.family.name == "sdxl" and predicts.get("kind") == "edm_v":
         marks = {f"edm_vpred.{name}": torch.tensor(float(predicts[name])) for name in ("sigma_max", "sigma_min")}
     return [TensorEntry(name, "F32", tuple(one.shape), partial(_itself, one)) for name, one in marks.items()]
 

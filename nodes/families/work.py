@@ -50,6 +50,8 @@ class ImageSize:
     def cells(self, format: LatentFormat) -> tuple[int, ...]:
         """The axes of a latent behind its channels."""
         sides = (self.height // format.factor, self.width // format.factor)
+        if format.frames_are_batch:
+            return (self.batch, *sides)
         return sides if format.axes == 2 else ((self.frames - 1) // format.time_factor + 1, *sides)
 
 
@@ -85,6 +87,8 @@ def decoder_work(vae: Vae, size: ImageSize, itemsize: int) -> int:
     wide = channels[min(1, len(channels) - 1)] if channels else 2 * int(config.get("base_dim", 96))
     pixels = size.width * size.height
     at_once = min(size.frames, vae.latent.time_factor)
+    if most := vae.latent.frames_at_once:
+        at_once = -(-size.batch // -(-size.batch // most))
     kept = (size.batch * size.frames + (size.frames if size.frames > 1 else 0)) * 3 * 4 * pixels
     if factors:  # LTX-Video's: no frame is done before all are
         narrow = config.decoder_block_out_channels[0] // factors[0]

@@ -68,6 +68,10 @@ def folders(settings: Settings) -> ModelFolders:
     return ModelFolders(list(settings.models), settings.pickles)
 
 
+def checkpoints(settings: Settings) -> list[str]:
+    return folders(settings).list("checkpoints")
+
+
 def _listed(kind: str) -> Callable[[Settings], list[str]]:
     return lambda settings: folders(settings).list(kind)
 
@@ -76,7 +80,7 @@ def _digest(settings: Settings, kind: str, name: str) -> str:
     return settings.digests.of(folders(settings).find(kind, name))
 
 
-def _checkpoint_digest(settings: Settings, ckpt_name: str) -> str:
+def checkpoint_digest(settings: Settings, ckpt_name: str) -> str:
     return _with_vocabulary(settings, "checkpoints", ckpt_name)
 
 
@@ -106,7 +110,7 @@ def _with_vocabulary(settings: Settings, kind: str, *names: str) -> str:
     return " ".join(digests)
 
 
-_Checkpoint = Annotated[str, Choice(_listed("checkpoints"), "models/checkpoints")]
+_Checkpoint = Annotated[str, Choice(checkpoints, "models/checkpoints")]
 _Encoder = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders")]
 
 
@@ -128,7 +132,7 @@ class UnclipCheckpoint(NamedTuple):
     category="loaders",
     display_name="Load Checkpoint",
     version="2",
-    outside=_checkpoint_digest,
+    outside=checkpoint_digest,
     check=file_check("checkpoints", "checkpoint", "ckpt_name"),
 )
 def checkpoint_loader_simple(settings: Settings, ckpt_name: _Checkpoint) -> CheckpointParts:
@@ -146,7 +150,7 @@ def checkpoint_loader_simple(settings: Settings, ckpt_name: _Checkpoint) -> Chec
     category="loaders",
     display_name="unCLIPCheckpointLoader",
     version="1",
-    outside=_checkpoint_digest,
+    outside=checkpoint_digest,
     check=file_check("checkpoints", "checkpoint", "ckpt_name"),
 )
 def unclip_checkpoint_loader(settings: Settings, ckpt_name: _Checkpoint) -> UnclipCheckpoint:

@@ -95,7 +95,7 @@ def model_sampling_continuous_edm(
                     )
                 ]
             )
-        model = replace(model, config=model.config | {"latent": PLAYGROUND_LATENT})
+        model = replace(model, config=model.config | {"latent": {**model.config.latent, **PLAYGROUND_LATENT}})
     return replace(model, sampling=made[sampling])
 
 

@@ -10,6 +10,7 @@ from ..devices.environment import output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written, save_numbered
 from ..model.wires import ClipWire, ModelWire, VaeWire
+from .loaders import ClipVisionHandle
 
 ENDING = ".safetensors"
 
@@ -33,6 +34,26 @@ def checkpoint_save(
     read as another model than this one.
     """
     return _written(context, filename_prefix, (model, clip, vae), model)
+
+
+@node(
+    "ImageOnlyCheckpointSave",
+    category="advanced/model_merging",
+    version="1",
+    output=True,
+    effect=files_written,
+    environment=output_files,
+    check=check_prefix,
+)
+def image_only_checkpoint_save(
+    model: ModelWire,
+    clip_vision: ClipVisionHandle,
+    vae: VaeWire,
+    context: Context,
+    filename_prefix: str = "checkpoints/ComfyUI",
+) -> Ui[None]:
+    """Write a model, its image encoder and its VAE into one file, for ImageOnlyCheckpointLoader; as CheckpointSave."""
+    return _written(context, filename_prefix, (model, clip_vision, vae), model)
 
 
 @node(

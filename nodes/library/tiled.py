@@ -48,7 +48,7 @@ def vae_decode_tiled(
     import torch
 
     from ..devices.use import open_device
-    from ..devices.vae import check_channels
+    from ..devices.vae import check_channels, one_at_a_time
 
     x, factor = samples["samples"], vae.latent.factor
     check_channels(vae, x)
@@ -71,10 +71,11 @@ def vae_decode_tiled(
             """[C,(frames,)h,w] -> [(frames,)3,H,W]"""
             return cast("Tensor", device.run(codec.decode, part.module, latent)).float().cpu().movedim(-1, -3)
 
-        has_frames = vae.latent.axes == 3
-        done = _progress(context, len(x), height, width, tile, shared, has_frames)
+        has_frames, latents = vae.latent.axes == 3, list(one_at_a_time(vae, x))
+        done = _progress(context, len(latents), height, width, tile, shared, has_frames)
         images = [
-            _averaged(decode, latent, tile, shared, Fraction(factor), done, has_frames).movedim(-3, -1) for latent in x
+            _averaged(decode, latent, tile, shared, Fraction(factor), done, has_frames).movedim(-3, -1)
+            for latent in latents
         ]
     return torch.cat([image if image.dim() == 4 else image[None] for image in images]).clamp(0.0, 1.0).contiguous()
 

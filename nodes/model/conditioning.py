@@ -194,7 +194,7 @@ def _problems(model: Model, entry: Entry, input: str) -> Iterable[Problem]:
                 "wrong_width",
                 f"{what} is {value.shape[-1]} wide, {family.name} takes {width}",
                 input=input,
-                hint=f"encode it with the text encoders of {family.title}",
+                hint=_how_to_encode(family),
             )
         elif option.rank is not None and value.dim() != option.rank:
             yield Problem(
@@ -218,8 +218,14 @@ def _problems(model: Model, entry: Entry, input: str) -> Iterable[Problem]:
             "missing_option",
             f"{family.name} needs {name!r}, which this conditioning does not have",
             input=input,
-            hint=f"encode it with the text encoders of {family.title}",
+            hint=_how_to_encode(family),
         )
+
+
+def _how_to_encode(family: Family) -> str:
+    if family.text:
+        return f"encode it with the text encoders of {family.title}"
+    return f"it is asked with an image: use the image encoder of {family.title} (SVD_img2vid_Conditioning)"
 
 
 def _not_taken(family: Family, name: str, input: str) -> Problem:

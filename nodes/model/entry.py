@@ -93,7 +93,8 @@ class Ask:
     """One question to a denoiser."""
 
     x: Tensor
-    """[C, h, w] or [C, frames, h, w], model unit, after `prediction.scale_in`."""
+    """[C, h, w] or [C, frames, h, w], model unit, after `prediction.scale_in`. Where the frames of a video are a batch
+    it is the whole batch, [frames, C, h, w]."""
     sigma: float
     """The noise level now."""
     to: float

@@ -138,7 +138,8 @@ class VaeNetwork(Protocol):
     """The side of a kind of VAE that computes: a module with these functions."""
 
     def decode(self, module: torch.nn.Module, latent: Tensor) -> Tensor:
-        """One latent [C, h, w], VAE unit -> its image float32 [H, W, 3] in 0..1, on the module's device."""
+        """One latent [C, h, w], VAE unit -> its image float32 [H, W, 3] in 0..1, on the module's device. Where frames
+        are decoded together (`LatentFormat.frames_at_once`): [frames, C, h, w] -> [frames, H, W, 3]."""
 
     def encode(self, module: torch.nn.Module, image: Tensor) -> Tensor:
         """One image [H, W, 3] in 0..1, sides multiples of the factor -> the mean of its latent, float32 [C, h, w]."""

@@ -29,6 +29,10 @@ class LatentFormat:
     """2: [B, C, h, w]; 3: [B, C, frames, h, w]."""
     time_factor: int = 1
     """Frames of video of one latent frame, after the first."""
+    frames_are_batch: bool = False
+    """The latents of a batch [frames, C, h, w] are one video: a denoiser answers all of them in one row."""
+    frames_at_once: int = 0
+    """So many latents of a batch a VAE decodes at a time, as frames that see each other; 0: each by itself."""
     multiple: int = 1
     """Cells by which height and width must divide: the side of the denoiser's patches."""
     patch: int = 0

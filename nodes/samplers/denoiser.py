@@ -70,7 +70,7 @@ def denoiser(
     asked = Questions(device, guider, x, sigmas)
     rows, is_split = asked.rows_at_once(x, float(sigmas[0])), device.is_split and asked.can_be_split
     rows = -(-rows // 2) if is_split else rows
-    cells, number = x.shape[2:], together if together > 1 else compare
+    cells, number = asked.cells(x), together if together > 1 else compare
     size = device.size_of_passes(rows, cells, together)
     other = device.size_of_passes(rows, cells, 1 if together > 1 else compare)
     with ExitStack() as held:

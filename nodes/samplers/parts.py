@@ -26,7 +26,7 @@ class SidePart:
     side: Side
     model: Model
     entries: list[Entry]
-    """One for each latent."""
+    """One for each latent; one for all of them where they are the frames of one video."""
     region: Region
     prepared: list[Any]
     is_default: bool

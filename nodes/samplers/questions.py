@@ -93,6 +93,11 @@ class Questions:
                     alike[key] = alike.get(key, 0) + 1
         return max(alike.values(), default=1)
 
+    def cells(self, x: Tensor) -> tuple[int, ...]:
+        """The axes of what one row asks about, without channels."""
+        is_video = self.guider.model.latent.frames_are_batch
+        return (len(x), *x.shape[2:]) if is_video else tuple(x.shape[2:])
+
     @property
     def can_be_split(self) -> bool:
         """Whether the rows of a question may be computed apart: not where they mix, or code of others sees them."""
@@ -201,8 +206,9 @@ class Questions:
         where = region(batch, count, height, width, multiple=latent.multiple, factor=latent.factor)
         if isinstance(where.weight, Tensor):
             where = replace(where, weight=where.weight.to(self.device.device))
-        entries = [batch[index % len(batch)] for index in range(count)]
-        shape = (*self._shape[1:-2], where.height, where.width)
+        is_video = latent.frames_are_batch
+        entries = [batch[0]] if is_video else [batch[index % len(batch)] for index in range(count)]
+        shape = (*self._shape[0 if is_video else 1 : -2], where.height, where.width)
         made: dict[int, Any] = {}
         for entry in entries:
             if id(entry) not in made:
@@ -251,6 +257,7 @@ class Questions:
         networks = tuple(cast(ControlNet, one.control.model) for one in within)
         asked = NetworkRows(model, model.family.part(model.config, level), level, within=networks)
         seen = _scaled(scaled, part.region, model, x, sigma)
+        seen = seen[None] if model.latent.frames_are_batch else seen
         time = self.time(model, level)
         for index, (entry, prepared) in enumerate(zip(part.entries, part.prepared, strict=True)):
             ask = Ask(seen[index], level, to, time, entry, residuals.get(index, {}), self._made(part, index))
@@ -317,7 +324,8 @@ class Questions:
         outs = [
             model.family.net.back(model.config, ask, answer) for ask, answer in zip(asked.asks, answers, strict=True)
         ]
-        return model.prediction.x0(part.region.cut(x), sigma, torch.stack(outs).float())
+        whole = outs[0] if model.latent.frames_are_batch else torch.stack(outs)
+        return model.prediction.x0(part.region.cut(x), sigma, whole.float())
 
 
 def _on_negative(entry: Entry, controls: tuple[Control, ...], opaque: tuple[OpaqueControl, ...]) -> Entry:

@@ -67,6 +67,8 @@ def x0_of_wrapped(
 ) -> list[Tensor]:
     """The clean latents of each part, in its region."""
     model = questions.hooked(parts[0], level)
+    if model.latent.frames_are_batch:
+        raise _wrong("it acts on single latents, and this model answers all frames of a video together")
     around = [patch for patch in opaque_calls(model) if patch.wraps][-1]
     bases, count = [], x.shape[0]
     for part in parts:

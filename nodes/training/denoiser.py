@@ -42,6 +42,9 @@ def check_trainable(model: Model) -> None:
     if PART not in dict(model.sources):
         message = f"{model.family.title} has several denoisers, and none of them is trained yet"
         raise GraphFlowError([Problem("not_trainable", message, input="model")])
+    if model.latent.frames_are_batch:
+        message = f"{model.family.title} learns from whole videos, and is not trained yet"
+        raise GraphFlowError([Problem("not_trainable", message, input="model")])
 
 
 def whole_module(device: Device, handle: WeightsHandle, part: str, checkpointing: bool = False) -> torch.nn.Module:

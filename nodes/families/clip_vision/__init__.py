@@ -18,7 +18,11 @@ __all__ = ["CLIP_VISION", "transformers_config"]
 Shape = tuple[int, ...]
 HEADS = 16
 """Of all published encoders."""
-PREFIXES = ("", "visual.", "embedder.model.visual.", "conditioner.embedders.0.open_clip.model.visual.")
+VIDEO = "conditioner.embedders.0.open_clip.model.visual."
+"""In checkpoints of Stable Video Diffusion."""
+PREFIXES = ("", "visual.", "embedder.model.visual.", VIDEO)
+FOLDER = "image_encoder/"
+"""Of a diffusers folder."""
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """Mean and deviation of the pixels that the encoders were trained on."""
@@ -30,10 +34,12 @@ def _recognise(header: Header) -> Found | None:
         if f"{prefix}transformer.resblocks.0.attn.in_proj_weight" in shapes and f"{prefix}conv1.weight" in shapes:
             config = _openclip_config(shapes, prefix)
             return Found(config, {"vision": ("openclip", prefix)}, _variant(config))
-    if "vision_model.embeddings.patch_embedding.weight" not in shapes:
-        return None
-    config = transformers_config(shapes)
-    return Found(config, {"vision": (str(config.kind), "")}, _variant(config))
+    for prefix in ("", FOLDER):
+        own = {name[len(prefix) :]: shape for name, shape in shapes.items() if name.startswith(prefix)}
+        if "vision_model.embeddings.patch_embedding.weight" in own:
+            config = transformers_config(own)
+            return Found(config, {"vision": (str(config.kind), prefix)}, _variant(config))
+    return None
 
 
 def transformers_config(shapes: Mapping[str, Shape]) -> Config:
@@ -150,6 +156,7 @@ CLIP_VISION = Family(
                 "positional_embedding",
                 "ln_final.*",
             ),
+            saved=("openclip", VIDEO),
         )
     },
     network=f"{__name__}.network",

@@ -16,7 +16,7 @@ from ...model.config import Config
 from ...model.family import Family, Found, Part
 from ...model.latent import LatentFormat
 
-__all__ = ["KL_VAE", "LAYOUTS", "PREFIXES", "VaeFound", "factor", "find", "in_shapes"]
+__all__ = ["KL_VAE", "LAYOUTS", "PREFIXES", "UNUSED", "VaeFound", "factor", "find", "in_shapes", "modules"]
 
 Shape = tuple[int, ...]
 UNUSED = ("loss.*", "model_ema.*", "*.num_batches_tracked")
@@ -100,7 +100,7 @@ def _count(there: Callable[[int], bool]) -> int:
 
 def _ldm(config: Config) -> Table:
     table: dict[str, TensorPlace | str] = {"": ""}
-    for module, name in _modules(config):
+    for module, name in modules(config):
         table[module] = name
         if ".resnets." in module:
             table[f"{module}.conv_shortcut"] = f"{name}.nin_shortcut"
@@ -128,7 +128,8 @@ def _attention(half: str, there: str, names: tuple[str, ...]) -> Table:
     return table
 
 
-def _modules(config: Config) -> Iterator[tuple[str, str]]:
+def modules(config: Config) -> Iterator[tuple[str, str]]:
+    """diffusers' name and LDM's name of each residual block and resampling."""
     layers, levels = config.layers_per_block, len(config.block_out_channels)
     for half in ("encoder", "decoder"):
         yield f"{half}.mid_block.resnets.0", f"{half}.mid.block_1"

@@ -62,11 +62,15 @@ def decode(module: Any, latent: Tensor) -> Tensor:
     x = unnormalised(module, latent.to(module.device)[None])
     time = None
     if module.config.timestep_conditioning:
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-        x = (1 - DECODE_NOISE) * x + DECODE_NOISE * noise.to(x.device)
+        x = (1 - DECODE_NOISE) * x + DECODE_NOISE * _noise(x)
         time = torch.tensor([DECODE_TIME], device=x.device)
     image: Tensor = module.decode(x.to(module.dtype), time).sample
     return ((image[0].float() + 1) / 2).clamp(0, 1).movedim(0, -1)
+
+
+def draws_noise(module: Any) -> bool:
+    """Whether a decoder draws noise: it is then not compiled, as code does not hold a generator."""
+    return bool(module.config.timestep_conditioning)
 
 
 def encode(module: Any, image: Tensor) -> Tensor:
@@ -91,6 +95,11 @@ def unnormalised(module: Any, z: Tensor) -> Tensor:
 
 def _by_channel(numbers: Tensor) -> Tensor:
     return numbers.float().view(1, -1, 1, 1, 1)
+
+
+def _noise(like: Tensor) -> Tensor:
+    """The same normal noise for each latent of a shape."""
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like.device)
 
 
 def _with_generator(number: int, block: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:

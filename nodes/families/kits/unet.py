@@ -18,14 +18,19 @@ from ...model.family import Ports
 __all__ = [
     "LAYOUTS",
     "PORTS",
+    "PREFIXES",
     "SIZE_WIDTH",
     "UNUSED",
     "UnetFound",
+    "diffusers_config",
     "encoder_config",
     "find",
     "from_json",
     "is_refiner",
+    "ldm_config",
     "ldm_table",
+    "modules",
+    "residual_block",
     "takes_sizes",
 ]
 
@@ -35,6 +40,8 @@ SIZE_WIDTH = 256
 
 
 PREFIXES = ("model.diffusion_model.", "", "model.model.", "net.", "model.")
+IN_TIME = "input_blocks.1.0.time_stack.in_layers.2.weight"
+"""A U-Net of videos has this beside what those of images have (families/svd)."""
 UNUSED = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.*")
 """The tensors that state a prediction, beside the weights."""
 _DEFAULTS = {"in_channels": 4, "out_channels": 4, "layers_per_block": 2, "use_linear_projection": False}
@@ -57,9 +64,9 @@ def find(header: Header) -> UnetFound | None:
             return UnetFound(from_json(stated), "diffusers", f"{part}/" if part else "")
     for prefix in PREFIXES:
         shapes = {name[len(prefix) :]: info.shape for name, info in header.tensors.items() if name.startswith(prefix)}
-        for layout, read in (("ldm", _ldm_config), ("diffusers", _diffusers_config)):
+        for layout, read in (("ldm", ldm_config), ("diffusers", diffusers_config)):
             config = read(shapes)
-            if config is not None:
+            if config is not None and IN_TIME not in shapes:
                 return UnetFound(config, layout, prefix)
     return None
 
@@ -67,8 +74,8 @@ def find(header: Header) -> UnetFound | None:
 def encoder_config(layout: str, shapes: Mapping[str, Shape]) -> Config | None:
     """The config of a U-Net of which only the half that goes down and the middle are there, as in a ControlNet."""
     read, entry, exit = {
-        "ldm": (_ldm_config, "input_blocks.0.0.weight", "out.2.weight"),
-        "diffusers": (_diffusers_config, "conv_in.weight", "conv_out.weight"),
+        "ldm": (ldm_config, "input_blocks.0.0.weight", "out.2.weight"),
+        "diffusers": (diffusers_config, "conv_in.weight", "conv_out.weight"),
     }[layout]
     shape = shapes.get(entry, ())
     return read({**shapes, exit: (shape[1],)}) if len(shape) == 4 else None
@@ -84,7 +91,7 @@ def is_refiner(config: Config) -> bool:
     return takes_sizes(config) and len(config.block_out_channels) > 3
 
 
-def _ldm_config(shapes: Mapping[str, Shape]) -> Config | None:
+def ldm_config(shapes: Mapping[str, Shape]) -> Config | None:
     """The config of a U-Net in LDM names; None where it is none."""
     if "input_blocks.0.0.weight" not in shapes or "out.2.weight" not in shapes:
         return None
@@ -113,7 +120,7 @@ def _ldm_config(shapes: Mapping[str, Shape]) -> Config | None:
     )
 
 
-def _diffusers_config(shapes: Mapping[str, Shape]) -> Config | None:
+def diffusers_config(shapes: Mapping[str, Shape]) -> Config | None:
     """The config of a U-Net in diffusers' names, where no config.json lies beside it; None where it is none."""
     if not all(
         name in shapes for name in ("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight", "conv_out.weight")
@@ -195,22 +202,24 @@ def ldm_table(config: Config) -> Table:
     }
     for embedding in ("add_embedding", "class_embedding"):
         table |= {f"{embedding}.linear_1": "label_emb.0.0", f"{embedding}.linear_2": "label_emb.0.2"}
-    for module, name in _modules(config):
-        if ".resnets." in module:
-            table |= {
-                f"{module}.norm1": f"{name}.in_layers.0",
-                f"{module}.conv1": f"{name}.in_layers.2",
-                f"{module}.time_emb_proj": f"{name}.emb_layers.1",
-                f"{module}.norm2": f"{name}.out_layers.0",
-                f"{module}.conv2": f"{name}.out_layers.3",
-                f"{module}.conv_shortcut": f"{name}.skip_connection",
-            }
-        else:
-            table[module] = name
+    for module, name in modules(config):
+        table |= residual_block(module, name) if ".resnets." in module else {module: name}
     return table
 
 
-def _modules(config: Config) -> Iterator[tuple[str, str]]:
+def residual_block(module: str, name: str) -> dict[str, str]:
+    """Where the layers of a residual block lie in a file with LDM names."""
+    return {
+        f"{module}.norm1": f"{name}.in_layers.0",
+        f"{module}.conv1": f"{name}.in_layers.2",
+        f"{module}.time_emb_proj": f"{name}.emb_layers.1",
+        f"{module}.norm2": f"{name}.out_layers.0",
+        f"{module}.conv2": f"{name}.out_layers.3",
+        f"{module}.conv_shortcut": f"{name}.skip_connection",
+    }
+
+
+def modules(config: Config) -> Iterator[tuple[str, str]]:
     """diffusers' name and LDM's name of each residual block, transformer and resampling."""
     layers, levels = config.layers_per_block, len(config.block_out_channels)
     number = 1

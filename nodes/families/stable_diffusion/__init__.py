@@ -14,7 +14,7 @@ from ...model.family import Family, Found, TextFound
 from ..kits import checkpoint, clip, unet
 from ..kits.peek import peek
 
-__all__ = ["SD1", "SD2"]
+__all__ = ["LATENT", "SD1", "SD2"]
 
 LATENT = {
     "scale": 0.18215,

@@ -24,7 +24,7 @@ TITLES = {
     "sd2": Title("Stable Diffusion 2.x", ("CLIP-H",), "the Stable Diffusion VAE"),
     "sdxl": Title("Stable Diffusion XL", (CLIP_L, CLIP_G), "the SDXL VAE"),
     "sdxl_refiner": Title("Stable Diffusion XL refiner", (CLIP_G,), "the SDXL VAE"),
-    "svd": Title("Stable Video Diffusion", (), "the Stable Diffusion VAE"),
+    "svd": Title("Stable Video Diffusion", (), "the Stable Video Diffusion VAE"),
     "sd3": Title("Stable Diffusion 3", (CLIP_L, CLIP_G, T5), "the Stable Diffusion 3 VAE (16 channels)"),
     "cascade": Title("Stable Cascade", (CLIP_G,), "the Stable Cascade stage A"),
     "auraflow": Title("AuraFlow", ("Pile-T5 XL",), "the SDXL VAE"),

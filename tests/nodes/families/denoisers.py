@@ -15,6 +15,7 @@ from . import (
     tiny_ltx,
     tiny_modern,
     tiny_qwen,
+    tiny_svd,
     tiny_transformers,
     tiny_wan,
 )
@@ -75,6 +76,7 @@ DENOISERS = {
     "kandinsky5": _named(tiny_kandinsky5.FILES, "kandinsky5lite_t2i.safetensors"),
     "chroma": ("chroma.safetensors", save_chroma),
     "ltx": _saved(tiny_ltx, "ltxv-13b-0.9.8-distilled-fp8.safetensors"),
+    "svd": (tiny_svd.FILE, tiny_svd.save),
     "wan": _saved(tiny_wan, "wan2.1_t2v_1.3B_fp16.safetensors"),
 }
 """Family -> the name of its file, and what writes it into a models folder (`checkpoints` or `diffusion_models`)."""

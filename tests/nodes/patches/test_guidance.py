@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from graphflow_nodes.families.sdxl import PLAYGROUND_LATENT, SDXL
 from graphflow_nodes.library import merging
 from graphflow_nodes.library import model_patches as nodes
+from graphflow_nodes.model.config import Config
+from graphflow_nodes.model.handles import Model
 from graphflow_nodes.model.prediction import EDM, X0, ConsistencyPrediction, Epsilon, Flow, FluxFlow, V
 from graphflow_nodes.patches.guidance import CFGNorm, PerpNeg, PerturbedAttention, RescaleCFG
 from graphflow_nodes.samplers.guidance import CFG, Step, guided
@@ -118,6 +121,12 @@ def test_a_sampling_rule_replaces_the_familys_and_is_in_the_recipe(changed, pred
     assert changed.identity() != model().identity() and changed.weights_key("denoiser") == model().weights_key(
         "denoiser"
     )
+
+
+def test_playgrounds_rule_changes_the_unit_of_latents_and_keeps_their_shape():
+    plain = Model(SDXL, (), Config(latent={"channels": 4, "factor": 8, "scale": 0.13025}))
+    changed = nodes.model_sampling_continuous_edm(plain, "edm_playground_v2.5", 80.0, 0.002).latent
+    assert (changed.channels, changed.factor, changed.scale) == (4, 8, PLAYGROUND_LATENT["scale"])
 
 
 def test_noise_levels_that_are_none_are_a_problem_at_their_input():
