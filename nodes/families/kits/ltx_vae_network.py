@@ -49,11 +49,12 @@ def build(config: Config) -> AutoencoderKLLTXVideo:
     """An empty VAE, from the arguments of its class."""
     kind: Any = AutoencoderKLLTXVideo
     with torch.device("meta"):
-        module: AutoencoderKLLTXVideo = kind(**plain(config))
+        module: Any = kind(**plain(config))
     blocks = [block for block in module.decoder.modules() if getattr(block, "per_channel_scale1", None) is not None]
     for number, block in enumerate(blocks):
         block.register_forward_pre_hook(partial(_with_generator, number))
-    return module
+    found: AutoencoderKLLTXVideo = module
+    return found
 
 
 def decode(module: Any, latent: Tensor) -> Tensor:
