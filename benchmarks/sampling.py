@@ -1,5 +1,6 @@
 """What a step costs besides its passes, and whole images against diffusers' own pipeline on the same machine:
-`python -m benchmarks.sampling [--only PART ...]`
+`python -m benchmarks.sampling [--only PART ...]`, or with a model of SDXL's size (17 GB of memory, see `sdxl_size`)
+`python -m benchmarks.sampling --size sdxl --steps 2 --repeat 2 [--only eager apart]`
 
 Each part runs in a process of its own, and in under 8 minutes on a quiet machine:
 
@@ -44,6 +45,7 @@ from graphflow_nodes.samplers.schedules import schedule
 import graphflow as gf
 
 from .sd15_size import Pair, default_folder, psnr
+from .sdxl_size import in_turns, paired, resident
 
 TARGETS = {"eager": (1.00, 50.0), "compiled": (0.72, 45.0), "bfloat16": (0.35, 0.0)}
 """For an image: the CPU time at most, in that of diffusers, and the PSNR at least."""
@@ -211,15 +213,30 @@ def peak(program: str, options: argparse.Namespace) -> None:
     print(json.dumps(resident("VmHWM") - before))
 
 
-def resident(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
-
-
 def memory(options: argparse.Namespace) -> None:
     ours, theirs = (json.loads(child(f"peak-{name}", options, quiet=True)) for name in ("ours", "theirs"))
     row = f"memory at the peak: {ours / 1e9:.2f} GB against {theirs / 1e9:.2f} GB"
     verdict(row, ours / theirs, ours <= OF_MEMORY * theirs, f"at most {OF_MEMORY}")
+
+
+def sdxl_eager(options: argparse.Namespace) -> None:
+    """A model of SDXL's size, both programs in one process."""
+    found, close = paired(options)
+    of_passes, (most, least) = found["KSampler in its passes"], TARGETS["eager"]
+    verdict("KSampler in its passes", of_passes, of_passes <= OF_PASSES, f"at most {OF_PASSES}")
+    row, ratio = f"image: {found['ours']:.2f} s against {found['theirs']:.2f} s", found["ours"] / found["theirs"]
+    verdict(row, ratio, ratio <= most, f"at most {most:.2f}")
+    verdict("image: PSNR, dB", close, close >= least, f"at least {least:.0f}")
+
+
+def sdxl_apart(options: argparse.Namespace) -> None:
+    """The same, each program in processes of its own, in turns."""
+    found, close = in_turns(options)
+    ours, theirs = found["ours"], found["theirs"]
+    for name, target in {"s an image": 1.0, "GB resident": OF_MEMORY, "GB anonymous": OF_MEMORY}.items():
+        row = f"{name}: {ours[name]:.2f} against {theirs[name]:.2f}"
+        verdict(row, ours[name] / theirs[name], ours[name] <= target * theirs[name], f"at most {target:.2f}")
+    verdict("image: PSNR, dB", close, close >= TARGETS["eager"][1], f"at least {TARGETS['eager'][1]:.0f}")
 
 
 def first(options: argparse.Namespace) -> None:
@@ -284,13 +301,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=default_folder(), help="where the model of 2.1 GB is written")
+    parser.add_argument("--size", choices=("sd15", "sdxl"), default="sd15", help="of the random model")
+    parser.add_argument("--rounds", type=int, default=2, help="of sdxl: processes of each program")
+    parser.add_argument("--folder", type=Path, default=default_folder(), help="where the model is written, 2.1 or 7 GB")
     options = parser.parse_args()
     if options.part:
         run(options.part, options)
         return
     print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, ", end="")
     print(f"{options.threads} thread(s), {options.pixels} px, {options.steps} steps of euler, cfg 5", flush=True)
+    if options.size == "sdxl":
+        for part, measure in {"eager": sdxl_eager, "apart": sdxl_apart}.items():
+            if part in options.only:
+                print(f"\n{part}, SDXL-size", flush=True)
+                measure(options)
+        return
     for part in options.only:
         print(f"\n{part}", flush=True)
         child(part, options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 
 import graphflow as gf
 
-__all__ = ["NAME", "Pair", "default_folder", "make_model", "psnr"]
+__all__ = ["CFG", "NAME", "PROMPTS", "SEED", "Pair", "default_folder", "make_model", "psnr", "write_random"]
 
 HERE = Path(__file__).parent
 NAME = "sd15_size.safetensors"
@@ -39,20 +39,21 @@ def make_model(folder: Path) -> Path:
     path = folder / "checkpoints" / NAME
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, json.loads((HERE / "parity" / "shapes.json").read_text()))
+        write_random(path, json.loads((HERE / "parity" / "shapes.json").read_text()))
     return folder
 
 
-def _write(path: Path, shapes: dict[str, list[int]]) -> None:
+def write_random(path: Path, shapes: Mapping[str, Sequence[int]]) -> None:
+    """A file of weights in float16, by name; it is there whole or not at all."""
     entries: dict[str, Any] = {}
     at = 0
     for name, shape in shapes.items():
         size = 2 * math.prod(shape)
-        entries[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, at + size]}
+        entries[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [at, at + size]}
         at += size
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
-    numbers = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0))
+    numbers = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0)).repeat(2)
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
@@ -61,9 +62,10 @@ def _write(path: Path, shapes: dict[str, list[int]]) -> None:
             if len(shape) < 2:
                 values = torch.full((count,), 0.0 if name.endswith("bias") else 1.0)
             else:
-                scale = 0.02 if "embedding" in name else 1 / math.sqrt(math.prod(shape[1:]))
-                turned = numbers.roll(7919 * number)
-                values = turned.repeat(-(-count // BLOCK))[:count] * scale
+                scale = 0.02 if name.endswith("_embedding.weight") else 1 / math.sqrt(math.prod(shape[1:]))
+                start = -7919 * number % BLOCK  # each weight begins elsewhere in the same numbers
+                turned = numbers[start : start + BLOCK]
+                values = (turned[:count] if count <= BLOCK else turned.repeat(-(-count // BLOCK))[:count]) * scale
             file.write(values.half().numpy().tobytes())
     part.rename(path)
 

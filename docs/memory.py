@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +19,9 @@ from typing import Any
 
 import torch
 from graphflow_nodes.families import FAMILIES, recognise, recognise_vae
+from graphflow_nodes.families.clip_vision import CLIP_VISION
 from graphflow_nodes.families.opened import FINDERS
+from graphflow_nodes.families.photomaker import PHOTOMAKER
 from graphflow_nodes.files.header import Header, TensorInfo
 from graphflow_nodes.files.load import build
 from graphflow_nodes.model.config import Config
@@ -59,6 +61,10 @@ class Released:
     arguments: Mapping[str, Any]
     part: str = ""
     """Its folder, where a family needs a second network to recognise it."""
+    prefix: str = ""
+    """Stands before the names of the class's tensors in files."""
+    more: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Tensors of its file that the class does not have."""
     beside: tuple[Released, ...] = ()
     is_inferred: bool = False
     """Its arguments are not published: they are the class's defaults, or give the published number of parameters."""
@@ -118,6 +124,35 @@ def _clip(title: str, name: str, width: int, layers: int, **more: Any) -> Releas
         "projection_dim": width,
     }
     return Released(title, "transformers", name, {**sizes, **more})
+
+
+def _vision(
+    title: str,
+    sizes: tuple[int, int, int],
+    projection: int,
+    more: Mapping[str, tuple[int, ...]] | None = None,
+) -> Released:
+    """`sizes`: width, layers, inner width."""
+    width, layers, inner = sizes
+    arguments = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "intermediate_size": inner,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+        "projection_dim": projection,
+    }
+    return Released(title, "transformers", "CLIPVisionModelWithProjection", arguments, more=more or {})
+
+
+def _fuse(width: int) -> dict[str, tuple[int, ...]]:
+    """What PhotoMaker has beside CLIP's ViT-L: a second projection, and the module that fuses an image with a word."""
+    found: dict[str, tuple[int, ...]] = {"visual_projection_2.weight": (1280, 1024)}
+    for name, entry in (("mlp1", 2 * width), ("mlp2", width)):
+        found |= {f"fuse_module.{name}.layernorm.{kind}": (entry,) for kind in ("weight", "bias")}
+        found |= {f"fuse_module.{name}.fc1.weight": (width, entry), f"fuse_module.{name}.fc2.weight": (width, width)}
+        found |= {f"fuse_module.{name}.{layer}.bias": (width,) for layer in ("fc1", "fc2")}
+    return found | {f"fuse_module.layer_norm.{kind}": (width,) for kind in ("weight", "bias")}
 
 
 QWEN_WORDS = {"vocab_size": 151936, "tie_word_embeddings": True}
@@ -393,6 +428,26 @@ ENCODERS = (
     _language("Ministral 3 3B", "MistralModel", 3072, 26, 9216, (32, 8), vocab_size=131072),
     _language("Llama 3.1 8B", "LlamaModel", 4096, 32, 14336, (32, 8), vocab_size=128256),
 )
+VISION = (
+    _vision("CLIP ViT-L", (1024, 24, 4096), 768),
+    _vision("CLIP ViT-H", (1280, 32, 5120), 1024),
+    _vision("CLIP ViT-bigG", (1664, 48, 8192), 1280),
+    Released(
+        "SigLIP so400m, 384 px",
+        "transformers",
+        "SiglipVisionModel",
+        {
+            "hidden_size": 1152,
+            "num_hidden_layers": 27,
+            "intermediate_size": 4304,
+            "num_attention_heads": 16,
+            "patch_size": 14,
+            "image_size": 384,
+        },
+        prefix="vision_model.",
+    ),
+    _vision("PhotoMaker, version 1", (1024, 24, 4096), 768, _fuse(2048)),
+)
 VAES = (
     _diffusers("Stable Diffusion's", "AutoencoderKL", latent_channels=4, **KL),
     _diffusers(
@@ -458,7 +513,7 @@ def main() -> None:
 @cache
 def networks() -> Mapping[str, tuple[Counted, ...]]:
     """All that this library can hold of the released ones, by what they are."""
-    groups = {"denoisers": DENOISERS, "text encoders": ENCODERS, "VAEs": VAES}
+    groups = {"denoisers": DENOISERS, "text encoders": ENCODERS, "image encoders": VISION, "VAEs": VAES}
     return {title: tuple(counted(released) for released in group) for title, group in groups.items()}
 
 
@@ -510,9 +565,11 @@ def _header(released: Released) -> Header:
     for network in (released, *released.beside):
         module, configs[network.part] = _published(network)
         begin = f"{network.part}/" if network.part else ""
-        for name, weight in module.state_dict().items():
+        begin += network.prefix
+        shapes = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+        for name, shape in {**shapes, **network.more}.items():
             if not name.endswith(LOOKED_AT):
-                tensors[begin + name] = TensorInfo("BF16", tuple(weight.shape), 2 * weight.numel(), "", 0)
+                tensors[begin + name] = TensorInfo("BF16", shape, 2 * math.prod(shape), "", 0)
     return Header(Path(released.title), "diffusers", tensors, {}, 0, configs)
 
 
@@ -532,6 +589,10 @@ def _in_this_library(header: Header) -> tuple[str, Part, Config, str]:
         known = recogniser(header)
         if known is not None:
             return known[0].name, known[0].parts[name], known[1].config, name
+    for family, name in ((PHOTOMAKER, "identity"), (CLIP_VISION, "vision")):
+        seen = family.recognise(header)
+        if seen is not None:
+            return family.name, family.parts[name], seen.config, name
     for find in FINDERS:
         encoder = find(header)
         if encoder is not None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .arrivals import ExpectedRun
 from .cache import Cache
-from .check.graphs import RunCost, costs_of
+from .check.graphs import TOO_LARGE, RunCost, costs_of
 from .check.validate import Bound, runnable, validate, with_malformed
 from .document.workflow import Source, Workflow
 from .events import Event, RunDone
@@ -181,11 +181,12 @@ class Engine:
 
     def costs(self, workflow: Source) -> list[RunCost]:
         """What a run will load, need and compute, from the headers of its files, as if nothing came from the cache; one
-        entry for each package that estimates its nodes. Runs nothing. Nodes with a problem are left out."""
+        entry for each package that estimates its nodes. Runs nothing. Nodes with a problem are left out, unless it is
+        their size: that is what a cost is asked for."""
         workflow = self._workflow(workflow)
         settings = self._settings_for(workflow)
         order, problems = validate(workflow, self.registry, settings)
-        return costs_of(runnable(order, problems), settings)
+        return costs_of(runnable(order, [problem for problem in problems if problem.code != TOO_LARGE]), settings)
 
     def pass_costs(self, workflow: Workflow) -> dict[int, float] | None:
         """The calculated cost of a row in passes that so many runs share, as a part of that in a run's own; of several

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .arrivals import Arrivals, ExpectedRun
-    from .cache import default_folder
+    from .cache import COMPILED, compiled_folder, default_folder
     from .check.validate import Bound, with_malformed
     from .cli.common import (
         DONE,
@@ -85,6 +85,8 @@ __all__ = [
     "current",
     "current_settings",
     "deadline",
+    "COMPILED",
+    "compiled_folder",
     "default_folder",
     "describe",
     "describe_all",
@@ -144,7 +146,7 @@ __all__ = [
 ]
 
 _NAMES = {
-    "cache": "default_folder",
+    "cache": "COMPILED compiled_folder default_folder",
     "check.validate": "Bound with_malformed",
     "cli.common": "DONE FAILED add_cache_options add_folder_options cache_folder complain computing parse_size",
     "cli.threads": "prepare_threads",

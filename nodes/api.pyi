@@ -3196,6 +3196,48 @@ def ImageInvert(
     """1 - image."""
     ...
 
+class _ImageOnlyCheckpointLoader_:
+    ckpt_name: Place
+
+class _ImageOnlyCheckpointLoader_0(Model, _ImageOnlyCheckpointLoader_): ...
+
+class _ImageOnlyCheckpointLoader_1(ClipVision, _ImageOnlyCheckpointLoader_): ...
+
+class _ImageOnlyCheckpointLoader_2(Vae, _ImageOnlyCheckpointLoader_): ...
+
+class _ImageOnlyCheckpointLoader(tuple[_ImageOnlyCheckpointLoader_0, _ImageOnlyCheckpointLoader_1, _ImageOnlyCheckpointLoader_2], _ImageOnlyCheckpointLoader_):
+    node_id: str
+    MODEL: _ImageOnlyCheckpointLoader_0
+    CLIP_VISION: _ImageOnlyCheckpointLoader_1
+    VAE: _ImageOnlyCheckpointLoader_2
+def ImageOnlyCheckpointLoader(
+    *,
+    ckpt_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageOnlyCheckpointLoader:
+    """Take the denoiser, the image encoder and the VAE out of a checkpoint of Stable Video Diffusion, or out of its
+    diffusers folder.
+    """
+    ...
+
+class _ImageOnlyCheckpointSave(NodeRef):
+    model: Place
+    clip_vision: Place
+    vae: Place
+    filename_prefix: Place
+def ImageOnlyCheckpointSave(
+    *,
+    model: Model,
+    clip_vision: ClipVision,
+    vae: Vae,
+    filename_prefix: str | Combo | String = 'checkpoints/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageOnlyCheckpointSave:
+    """Write a model, its image encoder and its VAE into one file, for ImageOnlyCheckpointLoader; as CheckpointSave."""
+    ...
+
 class _ImagePadForOutpaint_:
     image: Place
     left: Place
@@ -6002,6 +6044,56 @@ def SDTurboScheduler(
     """
     ...
 
+class _SVD_img2vid_Conditioning_:
+    clip_vision: Place
+    init_image: Place
+    vae: Place
+    width: Place
+    height: Place
+    video_frames: Place
+    motion_bucket_id: Place
+    fps: Place
+    augmentation_level: Place
+
+class _SVD_img2vid_Conditioning_0(Conditioning, _SVD_img2vid_Conditioning_): ...
+
+class _SVD_img2vid_Conditioning_1(Conditioning, _SVD_img2vid_Conditioning_): ...
+
+class _SVD_img2vid_Conditioning_2(Latent, _SVD_img2vid_Conditioning_): ...
+
+class _SVD_img2vid_Conditioning(tuple[_SVD_img2vid_Conditioning_0, _SVD_img2vid_Conditioning_1, _SVD_img2vid_Conditioning_2], _SVD_img2vid_Conditioning_):
+    node_id: str
+    positive: _SVD_img2vid_Conditioning_0
+    negative: _SVD_img2vid_Conditioning_1
+    latent: _SVD_img2vid_Conditioning_2
+def SVD_img2vid_Conditioning(
+    *,
+    clip_vision: ClipVision,
+    init_image: Image,
+    vae: Vae,
+    width: int | Int = 1024,
+    height: int | Int = 576,
+    video_frames: int | Int = 14,
+    motion_bucket_id: int | Int = 127,
+    fps: int | Int = 6,
+    augmentation_level: float | Float | Int = 0.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SVD_img2vid_Conditioning:
+    """Let Stable Video Diffusion see the image that a video begins with, and give the empty latent of the video.
+
+    The image is cut to the proportions of the video. The negative sees no image. Frames are a batch: VAEDecode gives
+    them as images.
+
+    `width`: 16 to 16384
+    `height`: 16 to 16384
+    `video_frames`: 1 to 4096; 14, or 25 with the XT model
+    `motion_bucket_id`: 1 to 1023; how much moves: larger is more
+    `fps`: 1 to 1024; frames a second of the video that the model imagines
+    `augmentation_level`: 0.0 to 10.0; noise over the image: more lets the video leave it further
+    """
+    ...
+
 class _SamplerCustom_:
     model: Place
     add_noise: Place
@@ -7477,6 +7569,8 @@ class _TrainControlNet_:
     gradient_checkpointing: Place
     validate_every: Place
     validation_set: Place
+    layers: Place
+    single_layers: Place
 
 class _TrainControlNet_0(TrainedControlNet, _TrainControlNet_): ...
 
@@ -7514,19 +7608,23 @@ def TrainControlNet(
     validate_every: int | Int = 0,
     validation_set: TrainingSet | None = None,
     state: TrainingState | None = None,
+    layers: int | Int = 0,
+    single_layers: int | Int = 0,
     id: str | None = None,
     title: str | None = None,
 ) -> _TrainControlNet:
-    """Train a ControlNet (arXiv 2302.05543) for a U-Net of Stable Diffusion, which itself stays as it is.
+    """Train a ControlNet (arXiv 2302.05543) for Stable Diffusion (1.x, 2.x, XL, 3, 3.5), FLUX.1 or Qwen-Image, which
+    itself stays as it is.
 
-    It begins as a copy of the half that goes down, whose answers are zero at first. `caption_dropout` of a half lets it
-    find the thing in the hint where no caption names it.
+    It begins as a copy of the half of a U-Net that goes down, or of the first blocks of a transformer; its answers are
+    zero at first. A transformer's sees the latent of a hint: set `encode_hints` of TrainingFolder. `caption_dropout` of
+    a half lets it find the thing in the hint where no caption names it.
 
     `training_set`: with hints: see hints of TrainingFolder
     `steps`: 0 to 100000000; to make, after those of `state`; 0: what `state` has learnt
     `batch_size`: 1 to 4096; images of a batch, all from one bucket
     `learning_rate`: 0.0 to 10.0
-    `shape`: the U-Net's blocks, or its residual blocks alone: small
+    `shape`: of a U-Net: its blocks, or its residual blocks alone: small
     `seed`: 0 to 18446744073709551615
     `lr_warmup_steps`: 0 to 1000000
     `weight_decay`: 0.0 to 10.0
@@ -7539,6 +7637,8 @@ def TrainControlNet(
     `mixed_precision`: auto: bf16 on a device that computes in it
     `gradient_checkpointing`: less memory, a third more time
     `validate_every`: 0 to 1000000; steps; 0: never
+    `layers`: 0 to 100; of a transformer: blocks that are copied; 0: 12 of SD 3, 4 of FLUX.1, 5 of Qwen
+    `single_layers`: 0 to 100; of FLUX.1: blocks with one stream that are copied; 0: 10
     """
     ...
 
@@ -7961,6 +8061,7 @@ class _TrainingExample(TrainingSet):
     height: Place
     crop_w: Place
     crop_h: Place
+    hint_latent: Place
     TRAINING_SET: TrainingSet
 def TrainingExample(
     *,
@@ -7975,6 +8076,7 @@ def TrainingExample(
     height: int | Int = 0,
     crop_w: int | Int = 0,
     crop_h: int | Int = 0,
+    hint_latent: Latent | None = None,
     id: str | None = None,
     title: str | None = None,
 ) -> _TrainingExample:
@@ -7993,6 +8095,7 @@ def TrainingExample(
     `height`: 0 to 1048576
     `crop_w`: 0 to 1048576; pixels of the resized image that were cut off on the left
     `crop_h`: 0 to 1048576; the same at the top
+    `hint_latent`: the hint's: for a ControlNet of a transformer
     """
     ...
 
@@ -8013,6 +8116,7 @@ class _TrainingFolder(TrainingSet):
     masks_folder: Place
     clip: Place
     caption_lines: Place
+    encode_hints: Place
     TRAINING_SET: TrainingSet
 def TrainingFolder(
     *,
@@ -8032,6 +8136,7 @@ def TrainingFolder(
     masks_folder: str | Combo | String = '',
     clip: Clip | None = None,
     caption_lines: Literal['one caption', 'each'] | Combo | String = 'one caption',
+    encode_hints: bool | Boolean = False,
     id: str | None = None,
     title: str | None = None,
 ) -> _TrainingFolder:
@@ -8056,6 +8161,7 @@ def TrainingFolder(
     `masks_folder`: in the input folder: a mask of the same name for each, white counts
     `clip`: encodes the captions; not needed where the trainer has it, as its text encoder learns
     `caption_lines`: each: every line of a caption file is a caption, shown as often as the others
+    `encode_hints`: for a ControlNet of a transformer, which sees the latent of a hint
     """
     ...
 

@@ -4,7 +4,7 @@
 `tiers` makes one of them. `cache` is what an engine asks.
 """
 
-from .cache import Cache, default_folder
+from .cache import COMPILED, Cache, compiled_folder, default_folder
 from .checkpoint import Checkpoint
 from .disk import DiskTier, Verified
 from .entry import Brought, CacheEntry, LongLiteral, Origin, literal_digest
@@ -29,6 +29,8 @@ __all__ = [
     "Store",
     "TypeStats",
     "Verified",
+    "COMPILED",
+    "compiled_folder",
     "default_folder",
     "literal_digest",
     "own_folder",

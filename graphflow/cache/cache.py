@@ -23,7 +23,10 @@ from .remote import RemoteTier
 from .store import Alias, Put, Replace, Store
 from .tiers import Tiers
 
-__all__ = ["Cache", "default_folder"]
+__all__ = ["COMPILED", "Cache", "compiled_folder", "default_folder"]
+
+COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+"""Torch's name for the folder of what its inductor makes."""
 
 
 def default_folder() -> Path:
@@ -34,6 +37,11 @@ def default_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("graphflow")
+
+
+def compiled_folder() -> Path:
+    """The folder of compiled code (see docs/devices.md)."""
+    return Path(os.environ.get(COMPILED) or default_folder() / "compiled")
 
 
 class Cache:

@@ -11,12 +11,14 @@ from typing import Any, Protocol
 from ..problem import Problem
 from ..settings import Settings
 
-__all__ = ["RunCost", "GraphCheck", "check_graphs", "costs_of"]
+__all__ = ["TOO_LARGE", "RunCost", "GraphCheck", "check_graphs", "costs_of"]
 
 GraphCheck = Callable[[Mapping[str, Any], Settings], tuple[list[Problem], list[Problem]]]
 """(bound nodes in topological order, settings) -> (problems, warnings)."""
 CHECKS, COSTS = "graphflow.checks", "graphflow.costs"
 """Entry points."""
+TOO_LARGE = "too_large"
+"""The code of `RunCost.problems`: a node needs more than there is."""
 
 
 def check_graphs(good: Mapping[str, Any], settings: Settings) -> tuple[list[Problem], list[Problem]]:
@@ -38,7 +40,7 @@ class RunCost(Protocol):
     """What a run will need, as a package estimates it for its nodes."""
 
     problems: tuple[Problem, ...]
-    """Of what cannot fit."""
+    """Of what cannot fit, with the code `TOO_LARGE`."""
     pass_costs: Mapping[int, float] | None
     """The calculated cost of a row in forward passes that so many runs share, as a part of that in a run's own; of
     several samplers, the one that gains least. None where no node asks a model of this package."""

@@ -13,11 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..cache import default_folder
+from ..cache import compiled_folder, default_folder
 from ..problem import GraphFlowError, Problem
 from ..registry import Registry
 from ..settings import Settings
 from ..version import installed_version
+from .cache import readable
 from .common import DONE, FAILED, add_folder_options, complain, settings
 
 __all__ = ["configure", "run"]
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     _say_models(registry, found)
     for what, folder in (("input", found.input_dir), ("output", found.output_dir), ("cache", default_folder())):
         _say(what, _folder(folder))
+    _say("compiled code", _compiled())
     for advice in _advice(found):
         _say("advice", advice)
     complain(problems)
@@ -121,6 +123,13 @@ def _compiler(kind: str) -> str:
     named = os.environ.get("CXX")
     found = next(filter(None, map(shutil.which, [named] if named else ["g++", "clang++", "c++", "cl"])), None)
     return f"--compile on by {found}" if found else "not possible: there is no C++ compiler (g++)"
+
+
+def _compiled() -> str:
+    """The folder of the compiled code, and what it holds."""
+    folder = compiled_folder().absolute()
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return f"{folder} ({readable(sum(sizes))}; delete the folder to clear it)" if sizes else f"{folder} (empty)"
 
 
 def _memory(torch: Any, kind: str) -> str:

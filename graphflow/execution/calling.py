@@ -11,6 +11,7 @@ from ..document.walks import depth_first
 from ..foreign.standins import altered
 from ..nodetype.inputs import Lazy
 from ..nodetype.node import ALWAYS, NodeType
+from ..nodetype.reads import Reads
 from ..plan.calls import CallResult, blocked, join, look_outside, merge_ui, spread
 from ..plan.fingerprint import Fingerprint, environment_of
 from ..values import Blocked, Encoded, share
@@ -144,7 +145,7 @@ class Caller:
         if not self._run.cache.is_on:
             return NodeOutcome(CacheEntry(outputs, (None,) * len(outputs), ui, spent.own), None, stops, spent)
         before = self._prints[node_id].outside
-        is_true = before is None or before == ALWAYS or self.outside(node_id) == before
+        is_true = before is None or before == ALWAYS or self.outside(node_id)[0] == before
         is_true = is_true and self._is_told(node_id, kind, answers)
         effect = kind.effect(self._run.settings, ui) if kind.effect is not None else None
         entry, encoded = self._run.cache.make(outputs, ui, spent.own, brought, effect)
@@ -162,8 +163,8 @@ class Caller:
         free = _WORKFLOW if kind.is_output else _NOTHING
         return all(one.asked <= free for one in answers)
 
-    def outside(self, node_id: str) -> str:
-        """The present answer of the node's `outside`; its inputs must be there."""
+    def outside(self, node_id: str) -> tuple[str, Reads]:
+        """The present answer of the node's `outside`, and its parts; its inputs must be there."""
         return look_outside(self._agenda.order[node_id], self._run.settings, lambda: self._agenda.values(node_id))
 
     def _inputs(self, node_id: str, call: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from ..document.workflow import Node, Workflow
 from ..events import NodeAnew, NodeBlocked, NodeCached, NodeDone, NodeStarted, RunStarted
 from ..nodetype.inputs import NotComputed
 from ..plan.bulk import in_bulk
-from ..plan.calls import reads_of
 from ..plan.fingerprint import Fingerprint, answered, content_key, why_not
 from ..plan.plan import Known, Plan, plan, stood_on
 from ..problem import Cancelled, Problem
@@ -283,7 +282,7 @@ class Run:
             return False
         mine, node = self._prints[node_id], self._agenda.order[node_id]
         if mine.asks_late and self._cache.is_on:
-            mine = self._prints[node_id] = answered(mine, self._caller.outside(node_id))
+            mine = self._prints[node_id] = answered(mine, *self._caller.outside(node_id))
         key = content_key(mine, node, self._agenda.content) if self._cache.is_on else None
         answer = self._claims.take(
             node_id,
@@ -323,7 +322,7 @@ class Run:
             outside=mine.outside,
             environment=mine.environment,
             node=name,
-            reads=reads_of(node, self._context.settings),
+            reads=mine.reads or {},
         )
 
     def _wait_for(self, node_id: str, sources: list[str]) -> None:

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 __all__ = ["Digests", "Watch", "Watched", "walk_once"]
 
 RACY_NS = 2_000_000_000
 WORTH_A_ROW = 1 << 20
 """Bytes from which a digest is kept for the next process: a smaller file is read faster than its row is written."""
+MANY = 256
+"""Smaller files whose rows are written together: so many are read more slowly."""
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size, mtime, ctime, inode, sha256)"
 """A path is bytes: not every name of a file is text."""
 
@@ -40,6 +44,8 @@ class Digests:
     def __init__(self, database: Path | None = None) -> None:
         self._database = database
         self._known: dict[str, tuple[State, str]] | None = None
+        self._few: dict[str, tuple[State, str]] = {}
+        """Small files whose rows are not written yet."""
         self._lock = Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -104,15 +110,20 @@ class Digests:
         with self._lock:
             assert self._known is not None
             self._known[name] = state, digest
-        if self._database is None or state[0] < WORTH_A_ROW:
-            return
+            if self._database is None:
+                return
+            self._few[name] = state, digest
+            if state[0] < WORTH_A_ROW and len(self._few) < MANY:
+                return
+            rows, self._few = self._few, {}
         import sqlite3
 
         try:
             self._database.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._database, timeout=2)) as db, db:
                 db.execute(_SCHEMA)
-                db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)", (os.fsencode(name), *state, digest))
+                values = [(os.fsencode(name), *state, digest) for name, (state, digest) in rows.items()]
+                db.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)", values)
         except (sqlite3.Error, OSError):
             pass  # the digest is right all the same; it is only not remembered
 
@@ -157,7 +168,29 @@ def _write_back(file: BinaryIO) -> None:
     """A write through a memory map changes the times of a file only when it is the first one into a page since that
     page was written to the disk: so all pages go to the disk, and every later write shows."""
     with suppress(OSError):  # a file system that only reads
-        os.fsync(file.fileno())
+        pages_of = _sync_file_range()
+        if pages_of is None or pages_of(file.fileno(), 0, 0, _WAIT_WRITE_WAIT) != 0:
+            os.fsync(file.fileno())
+
+
+_WAIT_WRITE_WAIT = 7
+
+
+@cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    """Linux's call that writes the dirty pages of a file and waits for them. `fsync` makes the disk write its own cache
+    as well, which takes minutes for a folder of ten thousand images. None where there is no such call."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    try:
+        found = ctypes.CDLL(None, use_errno=True).sync_file_range
+    except (OSError, AttributeError):
+        return None
+    found.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    found.restype = ctypes.c_int
+    return cast(Callable[[int, int, int, int], int], found)
 
 
 def _state(found: os.stat_result) -> State:

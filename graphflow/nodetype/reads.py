@@ -9,7 +9,7 @@ from typing import Any
 
 from ..values.canonical import canonical
 
-__all__ = ["Reads", "as_outside", "changes"]
+__all__ = ["Reads", "as_outside", "changes", "digest_of", "shortened"]
 
 Reads = Mapping[str, Mapping[str, str]]
 """Name of a thing -> name of a part -> its digest; the part "" is the thing itself: `{"cat.png": {"": "5f0c",
@@ -21,10 +21,20 @@ def as_outside(reads: Callable[..., Reads]) -> Callable[..., str]:
 
     @wraps(reads)
     def outside(*arguments: Any, **literals: Any) -> str:
-        found = {name: dict(parts) for name, parts in reads(*arguments, **literals).items()}
-        return blake2b(canonical(found), digest_size=16, person=b"reads").hexdigest()
+        return digest_of(reads(*arguments, **literals))
 
     return outside
+
+
+def digest_of(reads: Reads) -> str:
+    """One digest of all that is read."""
+    found = {name: dict(parts) for name, parts in reads.items()}
+    return blake2b(canonical(found), digest_size=16, person=b"reads").hexdigest()
+
+
+def shortened(reads: Reads) -> Reads:
+    """With digests of 64 bits, which are enough to name what changed."""
+    return {name: {part: digest[:16] for part, digest in parts.items()} for name, parts in reads.items()}
 
 
 def changes(before: Reads, now: Reads) -> Iterator[str]:

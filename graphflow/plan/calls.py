@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 from ..check.validate import Bound
 from ..document.workflow import Link
 from ..nodetype.node import ALWAYS, Expansion, NodeType, Ui
-from ..nodetype.reads import Reads
+from ..nodetype.reads import Reads, digest_of, shortened
 from ..problem import GraphFlowError, Problem
 from ..settings import Settings
 from ..values import Blocked, Items
 from ..values.canonical import canonical
 from ..values.wires import Misfit
 
-__all__ = ["CallResult", "answer", "blocked", "join", "look_outside", "merge_ui", "reads_of", "spread"]
+__all__ = ["CallResult", "answer", "blocked", "join", "look_outside", "merge_ui", "spread"]
 
 MOST_VALUES = 65_536
 """Values on one link."""
@@ -59,9 +59,10 @@ def spread(values: Mapping[str, Any], every: frozenset[str]) -> list[dict[str, A
     return calls
 
 
-def look_outside(node: Bound, settings: Settings, values: Callable[[], Mapping[str, Any]]) -> str:
+def look_outside(node: Bound, settings: Settings, values: Callable[[], Mapping[str, Any]]) -> tuple[str, Reads]:
     """The present answer of the node's `outside`, for each of its calls if it asks about linked inputs, which have
-    these values. ALWAYS where it raises: the call will show why."""
+    these values; and the things that it reads, where they are known one by one. ALWAYS where it raises: the call will
+    show why."""
     kind = node.type
     assert kind.outside is not None
     calls: list[dict[str, Any]] = [node.literals]
@@ -69,26 +70,18 @@ def look_outside(node: Bound, settings: Settings, values: Callable[[], Mapping[s
         names = node.literals.keys() | kind.asks_about
         given = {name: value for name, value in values().items() if name in names}
         calls = [call for call in spread(given, node.every & names) if blocked(call, node.every) is None]
+    reads: Reads = {}
     try:
-        answers = [kind.outside(settings, **call) for call in calls]
+        if kind.reads is not None and len(calls) == 1:
+            reads = kind.reads(settings, **calls[0])
+            answers = [digest_of(reads)]
+        else:
+            answers = [kind.outside(settings, **call) for call in calls]
     except Exception:
-        return ALWAYS
+        return ALWAYS, {}
     if ALWAYS in answers:
-        return ALWAYS
-    return answers[0] if len(answers) == 1 else canonical(answers).hex()
-
-
-def reads_of(node: Bound, settings: Settings) -> Reads:
-    """The things that the node reads outside, as far as they are known one by one: not where a link decides which.
-    Digests are cut to 64 bits, as they only name what changed."""
-    kind = node.type
-    if kind.reads is None or not kind.asks_about.isdisjoint(node.links):
-        return {}
-    try:
-        found = kind.reads(settings, **node.literals)
-        return {name: {part: digest[:16] for part, digest in parts.items()} for name, parts in found.items()}
-    except (GraphFlowError, OSError):  # the call will show it
-        return {}
+        return ALWAYS, {}
+    return answers[0] if len(answers) == 1 else canonical(answers).hex(), shortened(reads)
 
 
 def blocked(call: Mapping[str, Any], every: frozenset[str]) -> Blocked | None:

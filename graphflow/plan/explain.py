@@ -14,9 +14,9 @@ from ..cache import Cache, CacheEntry, LongLiteral, Origin, literal_digest
 from ..check.validate import Bound
 from ..document.workflow import Workflow
 from ..nodetype.node import NodeType
-from ..nodetype.reads import Reads, changes
+from ..nodetype.reads import changes
 from ..settings import Settings
-from .calls import look_outside, reads_of
+from .calls import look_outside
 from .fingerprint import Fingerprint, answered, content_key, why_not
 from .plan import needed
 
@@ -66,7 +66,7 @@ def explain(
         if entry is not None and wrong is None:
             entries[node_id], read[node_id] = entry, whole
         else:
-            why = wrong or _why(node_id, order, mine, prints, earlier, entries, reads_of(node, settings))
+            why = wrong or _why(node_id, order, mine, prints, earlier, entries)
         found.append(Explanation(node_id, title, node_id in entries, why, is_title_shared=counts[title] > 1))
     return found
 
@@ -124,10 +124,9 @@ def _why(
     prints: Mapping[str, Fingerprint],
     earlier: _Earlier,
     hits: Mapping[str, CacheEntry],
-    reads: Reads,
 ) -> str:
     """The differences from the most similar earlier run of this node type."""
-    node = order[node_id]
+    node, reads = order[node_id], mine.reads or {}
     if mine.is_new:
         return "it gives something new every time"
     runs = earlier[node.type.name]
@@ -150,7 +149,7 @@ def _why(
     differences = [
         *_literals(node, best, digests),
         *_links(node, mine, best.origin, links, hits),
-        *_own(node_id, node, mine, best.origin, reads),
+        *_own(node_id, node, mine, best.origin),
     ]
     if not differences:
         return f"what differs from the run of {_clock(best.created)} is not written down"
@@ -194,8 +193,8 @@ def _links(
             yield f"upstream changed (`{name}`, node {source})"
 
 
-def _own(node_id: str, node: Bound, mine: Fingerprint, origin: Origin, reads: Reads) -> Iterator[str]:
-    kind = node.type
+def _own(node_id: str, node: Bound, mine: Fingerprint, origin: Origin) -> Iterator[str]:
+    kind, reads = node.type, mine.reads or {}
     if mine.outside != origin.outside and not mine.asks_late:
         yield from (list(changes(origin.reads, reads)) if reads and origin.reads else None) or [_outside(kind)]
     if mine.environment != origin.environment:
@@ -222,7 +221,7 @@ def _asked(
         if entry is None or entry.outputs is None:
             return mine
         values[name] = entry.outputs[link.slot]
-    return answered(mine, look_outside(node, settings, lambda: values))
+    return answered(mine, *look_outside(node, settings, lambda: values))
 
 
 def _other_parts(before: str | None, now: str | None) -> tuple[str, str]:

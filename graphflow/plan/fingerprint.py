@@ -13,13 +13,14 @@ import secrets
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..cache import Brought, CacheEntry
 from ..check.validate import Bound
 from ..document.workflow import Link
 from ..foreign import standins
 from ..nodetype.node import ALWAYS, NodeType
+from ..nodetype.reads import Reads, digest_of, shortened
 from ..settings import Settings
 from ..values.canonical import canonical
 
@@ -48,6 +49,8 @@ class Fingerprint(NamedTuple):
     is_open: bool = False
     """The node may expand, or stands on one that may: the recipe does not hold what the expansion used. Its result is
     known by its key, and by its recipe only in this process, where no code changes."""
+    reads: Reads | None = None
+    """The parts of `outside`, where they are known one by one: see `NodeType.reads`."""
 
 
 def fingerprints(
@@ -62,7 +65,7 @@ def fingerprints(
     all_known: Mapping[str, Fingerprint] = ChainMap(found, known) if known else found  # type: ignore[arg-type]
     heads: dict[int, tuple[bytes, str, str | None]] = {}
     names: dict[str, bytes] = {}
-    outsides: dict[bytes, str] = {}
+    outsides: dict[bytes, tuple[str, Reads | None]] = {}
     for node_id, node in order.items():
         kind = node.type
         head = heads.get(id(kind))
@@ -82,13 +85,13 @@ def fingerprints(
                 parts.append(key + canonical(literals[name]))
             except TypeError:  # an expansion may hold values that are like no other
                 is_new = True
-        outside = None
+        outside, reads = None, None
         asks_late = not kind.asks_about.isdisjoint(node.links) if kind.outside is not None else False
         if kind.outside is not None and not asks_late:
             same = b"".join(parts)
-            outside = outsides.get(same)
-            if outside is None:
-                outside = outsides[same] = kind.outside(settings, **literals)
+            if same not in outsides:
+                outsides[same] = _seen(kind, settings, literals)
+            outside, reads = outsides[same]
             parts.append(b"o" + canonical(outside))
             is_new = is_new or outside == ALWAYS
         if kind.by_id:
@@ -101,8 +104,19 @@ def fingerprints(
             source = all_known[link.node]
             is_volatile, is_open = is_volatile or source.is_volatile, is_open or source.is_open
         recipe = recipe_of(own, node.links, lambda source: all_known[source].recipe)
-        found[node_id] = Fingerprint(recipe, own, head[1], outside, head[2], is_new, is_volatile, asks_late, is_open)
+        found[node_id] = Fingerprint(
+            recipe, own, head[1], outside, head[2], is_new, is_volatile, asks_late, is_open, reads
+        )
     return found
+
+
+def _seen(kind: NodeType, settings: Settings, literals: Mapping[str, Any]) -> tuple[str, Reads | None]:
+    """The answer of `outside`, and its parts; each thing is read once."""
+    if kind.reads is not None:
+        found = kind.reads(settings, **literals)
+        return digest_of(found), shortened(found)
+    assert kind.outside is not None
+    return kind.outside(settings, **literals), None
 
 
 def environment_of(kind: NodeType, settings: Settings, altered: str) -> str | None:
@@ -112,10 +126,12 @@ def environment_of(kind: NodeType, settings: Settings, altered: str) -> str | No
     return "; ".join(filter(None, (stated, altered))) or stated
 
 
-def answered(mine: Fingerprint, outside: str) -> Fingerprint:
-    """With the answer of the node's `outside` to the inputs."""
+def answered(mine: Fingerprint, outside: str, reads: Reads | None) -> Fingerprint:
+    """With the answer of the node's `outside` to the inputs, and its parts."""
     own = mine.own + b"o" + canonical(outside)
-    return mine._replace(own=own, outside=outside, is_new=mine.is_new or outside == ALWAYS, asks_late=False)
+    return mine._replace(
+        own=own, outside=outside, is_new=mine.is_new or outside == ALWAYS, asks_late=False, reads=reads
+    )
 
 
 def content_key(print_: Fingerprint, node: Bound, content: Callable[[str, int], bytes | None]) -> bytes | None:

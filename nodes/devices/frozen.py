@@ -37,8 +37,9 @@ __all__ = ["OWN", "Frozen"]
 
 OWN = "graphflow compiled"
 """Where a network keeps its compiled form: it goes with it."""
-SMALL = 1 << 20
-"""Bytes of numbers that are neither weights nor made from them, and lie in the file."""
+SMALL = 1 << 24
+"""Bytes of numbers that are neither weights nor made from them, and lie in the file: the tables of positions that
+Z-Image computes for itself are 6 MB."""
 Run = Callable[[list[Any]], Sequence[Any]]
 
 

@@ -28,6 +28,7 @@ from graphflow.spi import AppliedPatch, ModelEvent
 from ..model.handles import WeightsHandle
 from ..model.patch import WeightPatch
 from .allocator import give_memory_back
+from .machine import memory_of_machine, weights_budget
 from .mapped_weights import shared_folder
 from .paging import page
 from .passes import PassLoop
@@ -37,8 +38,7 @@ __all__ = ["Loader", "LoadedPart", "Pool", "default_budget"]
 T = TypeVar("T")
 Notify = Callable[[ModelEvent], None]
 SHARE_OF_FREE = 0.8
-"""Of the free memory of an accelerator that models may hold where the settings state no number."""
-CPU_BUDGET = 12 << 30
+"""Of the memory of an accelerator that others leave, what models may hold where the settings state no number."""
 POLL = 0.1
 """Seconds between two looks at whether a run that waits has been cancelled."""
 
@@ -320,11 +320,12 @@ class Pool:
 
 
 def default_budget(device: torch.device) -> int:
+    """The same at every time: what this process has taken itself counts as free."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * SHARE_OF_FREE)
+        return int((torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)) * SHARE_OF_FREE)
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() * SHARE_OF_FREE)
-    return CPU_BUDGET
+    return weights_budget(memory_of_machine())
 
 
 def _without_merged(handle: WeightsHandle) -> WeightsHandle:

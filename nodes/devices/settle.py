@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from graphflow import Settings
-from graphflow.spi import Bound, default_folder
+from graphflow.spi import COMPILED, Bound, compiled_folder
 
 from .compiler import mode_of
 from .device import numerics_of
@@ -25,7 +25,6 @@ from .environment import numerics
 
 __all__ = ["code_folder", "is_noted", "note", "processor", "settle"]
 
-FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 WEIGHTS = ("MODEL", "CONTROL_NET", "VAE")
 """Wire types of the networks that have a compiled form, or act in one."""
 
@@ -42,7 +41,7 @@ def settle(order: Mapping[str, Bound], recipe: Callable[[str], bytes], settings:
 
 def code_folder() -> Path:
     """Where compiled code lies; torch looks there as well."""
-    return Path(os.environ.setdefault(FOLDER, str(default_folder() / "compiled")))
+    return Path(os.environ.setdefault(COMPILED, str(compiled_folder())))
 
 
 def note(digest: bytes) -> None:

@@ -4,7 +4,7 @@ of its weights are one. Two networks that differ in the values of their weights 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from hashlib import blake2b
 from importlib import import_module
@@ -34,7 +34,14 @@ class Unstated(Exception):
 
 def structure(network: torch.nn.Module) -> bytes:
     """A digest. Raises Unstated."""
-    lines = [f"{name} {fact}" for name, module in network.named_modules(remove_duplicate=False) for fact in _of(module)]
+    return _digest(network, {})
+
+
+def _digest(network: torch.nn.Module, known: Mapping[int, str]) -> bytes:
+    """`known`: the names of modules that are described already; settings may lead back to them."""
+    modules = list(network.named_modules(remove_duplicate=False))
+    known = {**{id(module): f"{len(known)} {name}" for name, module in reversed(modules)}, **known}
+    lines = [f"{name} {fact}" for name, module in modules for fact in _of(module, known)]
     firsts: dict[Any, str] = {}
     for name, tensor in tensors_of(network).items():
         one = (tensor.data_ptr(), tensor.shape, tensor.stride())
@@ -50,15 +57,15 @@ def tensors_of(network: torch.nn.Module) -> dict[str, Tensor]:
     return {**weights, **dict(network.named_buffers(remove_duplicate=False))}
 
 
-def _of(module: torch.nn.Module) -> Iterator[str]:
+def _of(module: torch.nn.Module, known: Mapping[int, str]) -> Iterator[str]:
     yield _name(type(module))
     for name, value in sorted(module.__dict__.items()):
         is_own = name not in OF_MODULE and not name.startswith("graphflow ")  # this package keeps compiled forms so
         if is_own or name == "training" or (name.endswith("_hooks") and value):
-            yield f"{name} {_stated(value, DEPTH)}"
+            yield f"{name} {_stated(value, DEPTH, known)}"
 
 
-def _stated(value: Any, depth: int) -> str:
+def _stated(value: Any, depth: int, known: Mapping[int, str]) -> str:
     """Equal texts for equal settings."""
     if isinstance(value, PLAIN):
         return repr(value)
@@ -66,29 +73,35 @@ def _stated(value: Any, depth: int) -> str:
         raise Unstated(f"a {type(value).__qualname__} lies too deep")
     if isinstance(value, dict):
         stated = ((key, one) for key, one in value.items() if key not in NOTES)
-        return str([(_stated(key, depth - 1), _stated(one, depth - 1)) for key, one in stated])
+        return str([(_stated(key, depth - 1, known), _stated(one, depth - 1, known)) for key, one in stated])
     if isinstance(value, list | tuple):
-        return str([_stated(one, depth - 1) for one in value])
+        return str([_stated(one, depth - 1, known) for one in value])
     if isinstance(value, set | frozenset):
-        return str(sorted(_stated(one, depth - 1) for one in value))
+        return str(sorted(_stated(one, depth - 1, known) for one in value))
     if isinstance(value, torch.nn.Module):
-        return f"{_name(type(value))} {structure(value).hex()}"
+        return (
+            f"module {known[id(value)]}"
+            if id(value) in known
+            else f"{_name(type(value))} {_digest(value, known).hex()}"
+        )
     if isinstance(value, Tensor):
         if value.numel() > SMALL:
             raise Unstated("a large tensor that is not a weight")
-        return f"{value.dtype} {tuple(value.shape)} {blake2b(str(value.tolist()).encode(), digest_size=16).hexdigest()}"
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        bytes = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+        return f"{value.dtype} {tuple(value.shape)} {blake2b(bytes, digest_size=16).hexdigest()}"
     if isinstance(value, MethodType):
-        return f"{_name(value.__func__)} of {_stated(value.__self__, depth - 1)}"
+        return f"{_name(value.__func__)} of {_stated(value.__self__, depth - 1, known)}"
     if isinstance(value, FunctionType):
-        within = [_stated(cell.cell_contents, depth - 1) for cell in value.__closure__ or ()]
-        return f"{_name(value)} {within} {_stated(value.__defaults__, depth - 1)}"
+        within = [_stated(cell.cell_contents, depth - 1, known) for cell in value.__closure__ or ()]
+        return f"{_name(value)} {within} {_stated(value.__defaults__, depth - 1, known)}"
     if isinstance(value, type | BuiltinFunctionType):
         return _name(value)
     if hasattr(value, "__dict__"):
-        return f"{_name(type(value))} {_stated(dict(sorted(vars(value).items())), depth - 1)}"
+        return f"{_name(type(value))} {_stated(dict(sorted(vars(value).items())), depth - 1, known)}"
     if hasattr(type(value), "__slots__") and type(value).__module__ not in ("builtins", "_thread"):
         slots = {name: getattr(value, name) for name in type(value).__slots__ if hasattr(value, name)}
-        return f"{_name(type(value))} {_stated(slots, depth - 1)}"
+        return f"{_name(type(value))} {_stated(slots, depth - 1, known)}"
     raise Unstated(f"a {type(value).__qualname__}")
 
 

@@ -61,7 +61,7 @@ class WaitingRows:
             is_full = len(waiting) >= first.asked.seat.size or self._proof.denies(key)
             left = 0.0 if is_full else _worth_waiting(first, pace, seats) - now
             if left <= 0:
-                rank = min(self._rank(each, pace, now) for each in waiting)
+                rank = min(self._ranks(waiting, pace, now).values())
                 best = (rank, key) if best is None or rank < best[0] else best
             else:
                 patience = left if patience is None else min(left, patience)
@@ -87,7 +87,8 @@ class WaitingRows:
     def _taken(self, key: Hashable, now: float) -> list[WaitingRow]:
         """The rows of a group whose turn it is; those of one sampler stay together."""
         pace = self.paces.get(key, 0.0)
-        waiting = sorted(self._groups[key], key=lambda each: self._rank(each, pace, now))
+        ranks = self._ranks(self._groups[key], pace, now)
+        waiting = sorted(self._groups[key], key=lambda each: ranks[each.asked])
         size = waiting[0].asked.seat.size
         if self._proof.denies(key):
             mine = [each for each in waiting if each.asked.seat is waiting[0].asked.seat]
@@ -100,9 +101,14 @@ class WaitingRows:
             del self._groups[key]
         return waiting[:size]
 
-    def _rank(self, waiting: WaitingRow, pace: float, now: float) -> Rank:
-        seat = waiting.asked.seat
-        return self._turns.rank(seat.owner, seat.left * pace, now - waiting.since, pace)
+    def _ranks(self, rows: Iterable[WaitingRow], pace: float, now: float) -> dict[Question, Rank]:
+        """Of the questions of these rows: all rows of one are equal."""
+        found: dict[Question, Rank] = {}
+        for row in rows:
+            if row.asked not in found:
+                seat = row.asked.seat
+                found[row.asked] = self._turns.rank(seat.owner, seat.left * pace, now - row.since, pace)
+        return found
 
 
 def _worth_waiting(first: WaitingRow, pace: float, seats: Iterable[Seat]) -> float:

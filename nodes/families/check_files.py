@@ -14,7 +14,7 @@ from graphflow import GraphFlowError, Problem, Settings
 from ..files.folders import ModelFolders
 from ..files.gguf_blocks import gguf_is_missing, is_in_blocks
 from ..files.header import Header, read_header
-from ..files.quantised import unread_formats, without_scale
+from ..files.quantised import foreign_format, unread_formats, without_scale
 from . import FAMILIES
 from .known import Identity, has_vae, identify
 from .opened import unnamed_denoiser
@@ -85,6 +85,8 @@ def check_model_file(settings: Settings, folder: str, name: str, wanted: str) ->
     except GraphFlowError as error:
         return list(error.problems)
     short = name.rpartition("/")[2]
+    if foreign := foreign_format(header):
+        return [_not_read(short, foreign)]
     if found.kind == "unknown":
         return [Problem("unknown_model", f"{short} holds no {wanted} that is known", hint=f"{LOOK} {short}")]
     if found.kind not in HOLDS.get(wanted, {wanted}):
@@ -130,15 +132,12 @@ def _unread(header: Header, short: str) -> list[Problem]:
         message = f"{short} holds {layers}: {bare[0][:80]}{' ...' * (len(bare) > 1)}"
         return [Problem("no_scale", message, hint="get the file again: what made it left its scales out")]
     formats = unread_formats(header)
-    if not formats:
-        return []
-    return [
-        Problem(
-            "unread_format",
-            f"{short} holds weights stored as {', '.join(formats)}, which are not read yet",
-            hint="get it in another number format: bf16, fp16, fp8, int8 ...",
-        )
-    ]
+    return [_not_read(short, ", ".join(formats))] if formats else []
+
+
+def _not_read(short: str, formats: str) -> Problem:
+    message = f"{short} holds weights stored as {formats}, which are not read yet"
+    return Problem("unread_format", message, hint="get it in another number format: bf16, fp16, fp8, int8, GGUF ...")
 
 
 LOOK = "look what it is: graphflow identify"

@@ -16,11 +16,12 @@ from graphflow import GraphFlowError, Problem, Settings
 from graphflow.spi import Bound
 
 from ..devices.device import numerics_of
-from ..devices.machine import memory_of_machine
+from ..devices.machine import memory_of_machine, weights_budget
 from ..devices.sizes import cost_of_sharing, size_of_passes
 from ..model.handles import Model, WeightsHandle
 from .foreseen import Foreseen, concerned, foresee
 from .kits.speech import head_of, speaker_of
+from .photomaker import place_of_trigger
 from .weight_bytes import format_of, weight_bytes
 from .work import ImageSize, decoder_work, denoiser_work
 
@@ -45,6 +46,8 @@ CALLS = {
 """Samplers that ask the denoiser more than once a step."""
 SURE = 0.75
 """The share of estimated memory that a run is refused for."""
+SEEING = {"PHOTOMAKER": "identity", "CLIP_VISION": "vision", "STYLE_MODEL": "style"}
+"""Wire types of networks that see images for a prompt or a model -> their part. Their own work is small."""
 WRITERS = frozenset({"TextGenerate", "TextGenerateLTX2Prompt"})
 
 
@@ -138,7 +141,7 @@ def cost_of(order: Mapping[str, Bound], settings: Settings, found: Foreseen | No
     sizes = _sizes(whole)
     numerics = numerics_of(settings)
     memory = memory_of_machine()
-    budget = settings.memory if settings.memory is not None else min(12 << 30, memory)
+    budget = settings.memory if settings.memory is not None else weights_budget(memory)
     counted = _Counted(found or foresee(order, settings), numerics.kind, numerics.dtype, settings)
     stages = [stage for node_id, node in order.items() for stage in counted.stages(node_id, node, sizes)]
     loads = tuple(counted.loads)
@@ -174,9 +177,10 @@ class _Counted:
         clips = [clip for _, clip in found.inputs(node, "CLIP") if clip is not None]
         if clips and ("CONDITIONING" in kinds or node.type.name in WRITERS):
             yield Stage(node_id, title, self._texts(clips[0], node.type.name in WRITERS), 0)
-        vision = found.only(node, "CLIP_VISION")
-        if vision is not None and "CLIP_VISION" not in kinds:
-            yield Stage(node_id, title, self._parts(vision, "vision"), 0)
+        for type, part in SEEING.items():
+            seeing = found.only(node, type)
+            if seeing is not None and not (type == "PHOTOMAKER" and _names_nobody(node)):
+                yield Stage(node_id, title, self._parts(seeing, part), 0)
         model = found.model_of(node)
         if model is not None and "LATENT" in kinds:
             yield self._sampling(node_id, node, model, self._before(node, sizes))
@@ -267,6 +271,12 @@ def _sizes(order: Mapping[str, Bound]) -> dict[str, ImageSize | None]:
         else:
             found[node_id] = before
     return found
+
+
+def _names_nobody(node: Bound) -> bool:
+    """Whether a prompt has no place for who is on an image: it is encoded as any other then."""
+    text = node.literals.get("text")
+    return isinstance(text, str) and place_of_trigger(text) is None
 
 
 def _peak(loads: tuple[Load, ...], stages: list[Stage], budget: int) -> tuple[int, str, bool]:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from graphflow import Blocked, GraphFlowError, Settings
 from graphflow.spi import Bound, Digests
 
-from ..model.handles import Clip, ClipVision, ControlNet, Model, PhotoMaker, Vae, WeightsHandle
+from ..model.handles import Clip, ClipVision, ControlNet, Model, PhotoMaker, StyleModel, Vae, WeightsHandle
 from ..model.latent import LatentFormat
 
 __all__ = ["ForeseenLatent", "ForeseenPrompt", "Foreseen", "concerned", "file_of", "foresee"]
@@ -29,10 +29,9 @@ HANDLES: Mapping[str, type[WeightsHandle]] = {
     "CONTROL_NET": ControlNet,
     "PHOTOMAKER": PhotoMaker,
     "CLIP_VISION": ClipVision,
+    "STYLE_MODEL": StyleModel,
 }
-"""Wire type -> what is on it."""
-LOADED = frozenset(HANDLES)
-"""Wire types of what loaders give."""
+"""Wire type -> what is on it; loaders give these."""
 FORESEEN = frozenset({*HANDLES, "CONDITIONING", "LATENT", "GUIDER", "HOOKS"})
 HOOKED = frozenset({"HOOKS", "CLIP", "CONDITIONING"})
 """Wire types that carry hooks."""
@@ -126,7 +125,7 @@ def foresee(order: Mapping[str, Bound], settings: Settings) -> Foreseen:
             continue
         if kinds & HOOKED:
             found.put_hooks(node_id, node)
-        if not node.links and kinds <= LOADED:
+        if not node.links and kinds <= HANDLES.keys():
             for slot, value in enumerate(_loaded(node, quick)):
                 found.put(node_id, slot, value)
             continue

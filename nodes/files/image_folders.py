@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from graphflow import GraphFlowError, Problem, Settings
 
 from .read_image import ENDINGS, image_size
-from .user_files import files_below
+from .user_files import files_below, files_in
 
 __all__ = ["broken_images", "empty_folder", "folder_names", "images_in"]
 
@@ -25,7 +26,7 @@ def folder_names(settings: Settings) -> list[str]:
 
 def images_in(settings: Settings, folder: str) -> list[str]:
     """Names of the images of a folder itself, relative to the input folder, in order."""
-    return [name for name in files_below(settings.input_dir, ENDINGS) if Path(name).parent.as_posix() == folder]
+    return files_in(settings.input_dir, folder, ENDINGS)
 
 
 def empty_folder(settings: Settings, folder: str) -> None:
@@ -44,13 +45,13 @@ def broken_images(settings: Settings, names: Iterable[str], input: str = "folder
     """
     found = []
     for name in names:
-        path = settings.input_dir / name
+        path = os.path.join(settings.input_dir, name)
         try:
-            state = path.stat()
+            state = os.stat(path)
         except OSError as error:
             found.append(Problem("unreadable_image", f"{name} cannot be read: {error.strerror}", input=input))
             continue
-        wrong = _wrong_in(str(path), name, state.st_size, state.st_mtime_ns, state.st_ino)
+        wrong = _wrong_in(path, name, state.st_size, state.st_mtime_ns, state.st_ino)
         found += [Problem(code, message, input=input, hint=hint) for code, message, hint in wrong]
     if len(found) > SHOWN:
         message = f"{len(found) - SHOWN} more of these images cannot be read"

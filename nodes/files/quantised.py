@@ -12,7 +12,16 @@ from .gguf_blocks import GGUF_READ
 from .header import Header
 from .tensor_info import BITS, MAX_HEADER, TensorInfo, damaged
 
-__all__ = ["SIDE_TENSORS", "StoredLayer", "layouts_of", "packed_as", "unread_formats", "weights_of", "without_scale"]
+__all__ = [
+    "SIDE_TENSORS",
+    "StoredLayer",
+    "foreign_format",
+    "layouts_of",
+    "packed_as",
+    "unread_formats",
+    "weights_of",
+    "without_scale",
+]
 
 SIDE_TENSORS = (
     ".weight_scale",
@@ -122,6 +131,22 @@ def unread_formats(header: Header) -> list[str]:
     layouts = {layout.format for layout in layouts_of(header).values()} - READ
     dtypes = {info.dtype for info in header.tensors.values() if info.dtype in NOT_READ or info.dtype not in BITS}
     return sorted(layouts | (dtypes - GGUF_READ))
+
+
+FOREIGN = {
+    ".quant_state.bitsandbytes__nf4": "bitsandbytes' NF4",
+    ".quant_state.bitsandbytes__fp4": "bitsandbytes' FP4",
+    ".SCB": "bitsandbytes' int8",
+    ".wscales": "Nunchaku (SVDQuant)",
+    ".qzeros": "GPTQ or AWQ",
+    ".weight._data": "quanto",
+}
+"""Ends of names of tensors that other programs store beside or in place of a packed weight."""
+
+
+def foreign_format(header: Header) -> str:
+    """The format of another program in which weights of a file are packed; "" where none is known by its names."""
+    return next((title for name in header.tensors for end, title in FOREIGN.items() if name.endswith(end)), "")
 
 
 def packed_as(header: Header) -> str:

@@ -131,7 +131,7 @@ def image_size(path: Path, name: str) -> tuple[int, int]:
 
 
 def _unreadable(name: str, error: Exception) -> GraphFlowError:
-    hint = None
+    hint = "save it anew with a program that can show it, or take it away"
     if type(error).__name__ == "UnidentifiedImageError":
         error = OSError("its content is not an image in a format that is read")
         hint = "read are " + ", ".join(ending[1:] for ending in ENDINGS)

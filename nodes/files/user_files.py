@@ -10,8 +10,9 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from stat import S_ISLNK, S_ISREG
 from typing import Any, BinaryIO, cast
 
 from graphflow import Context, GraphFlowError, Problem, Settings
@@ -20,7 +21,16 @@ from graphflow.spi import is_reference
 from .not_written import writing
 from .prefixes import inside, target_of
 
-__all__ = ["examples", "files_below", "files_written", "input_digest", "input_path", "other_folders", "save_numbered"]
+__all__ = [
+    "examples",
+    "files_below",
+    "files_in",
+    "files_written",
+    "input_digest",
+    "input_path",
+    "other_folders",
+    "save_numbered",
+]
 
 Content = bytes | Callable[[BinaryIO], None]
 EXAMPLES = Path(__file__).parents[1] / "builtin" / "examples"
@@ -30,14 +40,40 @@ _ANNOTATED = re.compile(r"(.*?) *\[(input|output|temp)\]")
 
 def files_below(root: Path, endings: tuple[str, ...]) -> list[str]:
     """Names relative to the root of all files with these endings; links that lead out of it are left out."""
-    if not root.is_dir():
+    found = []
+    for folder, _, names in os.walk(root):
+        below = os.path.relpath(folder, root).replace(os.sep, "/")
+        found += [name if below == "." else f"{below}/{name}" for name in _usable(root, folder, names, endings)]
+    return sorted(found)
+
+
+def files_in(root: Path, folder: str, endings: tuple[str, ...]) -> list[str]:
+    """The names of `files_below` that lie in one folder itself."""
+    place, true_root = root / folder, root.resolve()
+    if PurePosixPath(folder).as_posix() != folder:  # another spelling of it
         return []
-    true_root = root.resolve()
-    return sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.suffix.lower() in endings and path.is_file() and path.resolve().is_relative_to(true_root)
-    )
+    if place.resolve() != true_root / folder or not place.resolve().is_relative_to(true_root):
+        return []
+    begin = "" if folder == "." else f"{folder}/"
+    _, _, names = next(os.walk(place), ("", [], []))
+    return sorted(begin + name for name in _usable(root, str(place), names, endings))
+
+
+def _usable(root: Path, folder: str, names: Iterable[str], endings: tuple[str, ...]) -> Iterator[str]:
+    """Files with these endings, and links to files that do not lead out of the root."""
+    for name in names:
+        if os.path.splitext(name)[1].lower() in endings:
+            path = os.path.join(folder, name)
+            try:
+                mode = os.lstat(path).st_mode
+            except OSError:  # it went meanwhile
+                continue
+            if S_ISREG(mode) or (S_ISLNK(mode) and os.path.isfile(path) and _is_inside(root, path)):
+                yield name
+
+
+def _is_inside(root: Path, path: str) -> bool:
+    return Path(path).resolve().is_relative_to(root.resolve())
 
 
 def examples(endings: tuple[str, ...]) -> list[str]:

@@ -82,6 +82,7 @@ def plot_schedules(
         sigmas = schedule(name, steps, prediction).tolist()
         chosen.plot(range(len(sigmas)), sigmas, marker=".", label=name)
     chosen.set(title=f"Levels of {steps} steps", xlabel="step", ylabel="sigma")
+    chosen.locator_params(axis="x", integer=True)
     chosen.set_yscale("symlog", linthresh=max(prediction.sigma_min, 1e-3))
     chosen.legend(fontsize="small")
     for axes in (top, ratio, noise, chosen):

@@ -8,12 +8,14 @@ from graphflow import (
     Choice,
     Context,
     Help,
+    Range,
     Ui,
     Wire,
     node,
 )
 
 from ..devices.environment import numerics, output_files
+from ..families.new_controls import SHAPES, new_control_for
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_written
 from ..model.wires import ModelWire
@@ -47,7 +49,7 @@ from .training_inputs import (
 )
 
 TrainedControlWire = Annotated[dict[str, Any], Wire("TRAINED_CONTROL_NET")]
-_SHAPES = ("copy", "slim")
+_Layers = Annotated[int, Range(0, 100)]
 
 
 class TrainedControl(NamedTuple):
@@ -73,7 +75,7 @@ def train_control_net(
     steps: Steps = 1000,
     batch_size: BatchSize = 4,
     learning_rate: LearningRate = 1e-5,
-    shape: Annotated[str, Choice(_SHAPES), Help("the U-Net's blocks, or its residual blocks alone: small")] = "copy",
+    shape: Annotated[str, Choice(SHAPES), Help("of a U-Net: its blocks, or its residual blocks alone: small")] = "copy",
     seed: TrainingSeed = 0,
     lr_scheduler: Scheduler = "constant",
     lr_warmup_steps: Warmup = 0,
@@ -91,43 +93,52 @@ def train_control_net(
     validate_every: ValidateEvery = 0,
     validation_set: TrainingSetWire | None = None,
     state: StateWire | None = None,
+    layers: Annotated[
+        _Layers, Help("of a transformer: blocks that are copied; 0: 12 of SD 3, 4 of FLUX.1, 5 of Qwen")
+    ] = 0,
+    single_layers: Annotated[_Layers, Help("of FLUX.1: blocks with one stream that are copied; 0: 10")] = 0,
 ) -> TrainedControl:
-    """Train a ControlNet (arXiv 2302.05543) for a U-Net of Stable Diffusion, which itself stays as it is.
+    """Train a ControlNet (arXiv 2302.05543) for Stable Diffusion (1.x, 2.x, XL, 3, 3.5), FLUX.1 or Qwen-Image, which
+    itself stays as it is.
 
-    It begins as a copy of the half that goes down, whose answers are zero at first. `caption_dropout` of a half lets it
-    find the thing in the hint where no caption names it.
+    It begins as a copy of the half of a U-Net that goes down, or of the first blocks of a transformer; its answers are
+    zero at first. A transformer's sees the latent of a hint: set `encode_hints` of TrainingFolder. `caption_dropout` of
+    a half lets it find the thing in the hint where no caption names it.
     """
     from ..devices.use import open_device
-    from ..training.control import ControlObjective, check_hints, control_config, new_control
+    from ..training.control import ControlObjective, check_hints, new_control
     from ..training.denoiser import adapter_module, checkpointed, parameters_of
     from ..training.examples import read_sets
     from ..training.loop import check_data, precision_of, train
 
-    config = control_config(model, shape)
+    new = new_control_for(model, shape, layers, single_layers)
     loop = loop_options(locals())
     data, validation = read_sets(training_set, validation_set, model)
     check_data(data, loop)
     for name, one in (("training_set", data), ("validation_set", validation)):
         if one is not None:
-            check_hints(one, name)
+            check_hints(one, new, name)
     device = open_device(context.settings)
     module = adapter_module(device, model, gradient_checkpointing)
-    control = device.run(new_control, model, config, seed).to(device.device)
+    control = device.run(new_control, model, new, seed).to(device.device)
     checkpointed(control, gradient_checkpointing)
     loss = LossOptions(timesteps, snr_gamma, noise_offset, caption_dropout)
     found = train(
         context,
         device,
         parameters_of({"control": control}),
-        ControlObjective(model, module, data, loss, seed, device.device, control),
+        ControlObjective(model, module, data, loss, seed, device.device, control, new),
         data,
         loop,
         start=state,
         validation=validation,
         precision=precision_of(mixed_precision, device.dtype),
     )
-    weights = {name.partition("/")[2]: weight for name, weight in found.weights.items()}
-    return TrainedControl({"config": _plain(config), "weights": weights}, losses_on_wire(found), found.state)
+    learnt = {name.partition("/")[2]: weight for name, weight in found.weights.items()}
+    fixed = {name: value.cpu() for name, value in control.state_dict().items() if name not in learnt}
+    weights = fixed | learnt
+    trained = {"class": new.class_name, "config": _plain(new.stated), "weights": weights}
+    return TrainedControl(trained, losses_on_wire(found), found.state)
 
 
 @node("ApplyTrainedControlNet", category="training/models", display_name="Apply Trained ControlNet", version="1")

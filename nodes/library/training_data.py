@@ -131,6 +131,7 @@ def training_example(
     height: _Side = 0,
     crop_w: Annotated[_Side, Help("pixels of the resized image that were cut off on the left")] = 0,
     crop_h: Annotated[_Side, Help("the same at the top")] = 0,
+    hint_latent: Annotated[Latent | None, Help("the hint's: for a ControlNet of a transformer")] = None,
 ) -> TrainingSetWire:
     """A data set of one latent and its conditioning, or of its caption alone for a trainer with a text encoder.
 
@@ -142,7 +143,8 @@ def training_example(
     sizes = {"width": width, "height": height, "crop_w": crop_w, "crop_h": crop_h} if width and height else None
     seen = hint[0, ..., :3].clone() if hint is not None else None
     counts = mask[0].clone() if mask is not None else None
-    found = example(samples, conditioning, name, repeats, caption=caption or None, hint=seen, sizes=sizes, mask=counts)
+    more = {"hint": seen, "hint_latent": hint_latent, "sizes": sizes, "mask": counts}
+    found = example(samples, conditioning, name, repeats, caption=caption or None, **more)
     return {"examples": [found], "empty": None}
 
 
@@ -173,13 +175,23 @@ def _folder_reads(
     """The images, and of each the digests of its captions and of the images that are its hint and its mask."""
     found: dict[str, dict[str, str]] = {}
     for item in _captions_in(settings, folder, captions, column, trigger, caption_lines):
-        parts = found.setdefault(item.name, {"": input_digest(settings, item.name), "caption": ""})
+        if item.name not in found:
+            found[item.name] = {"": _content(settings, item.name), "caption": ""}
+        parts = found[item.name]
         parts["caption"] = _digest(f"{parts['caption']}\n{item.caption}")
     for part, source, other in (("hint", hints, hints_folder), ("mask", masks, masks_folder)):
         partners = _partners(settings, list(found), f"{part}s_folder", other if source == "folder" else None)
         for name, partner in partners.items():
-            found[name][part] = _digest(f"{partner}\n{input_digest(settings, partner)}")
+            found[name][part] = _digest(f"{partner}\n{_content(settings, partner)}")
     return found
+
+
+def _content(settings: Settings, name: str) -> str:
+    """The digest of a file that a folder lists, so it is known to lie inside: thousands are asked for."""
+    try:
+        return settings.digests.of(settings.input_dir / name)
+    except OSError as error:
+        raise GraphFlowError([Problem("no_file", f"{name} cannot be read: {error.strerror}")]) from None
 
 
 def _digest(text: str) -> str:
@@ -199,7 +211,7 @@ def _check_folder(
         for problem in error.problems:
             yield problem.input, problem.message + (f" ({problem.hint})" if problem.hint else "")
     for problem in _unusable(settings, stated["folder"], literals):
-        yield problem.input, problem.message
+        yield problem.input, problem.message + (f" ({problem.hint})" if problem.hint else "")
 
 
 def _unusable(settings: Settings, folder: str, literals: Mapping[str, Any]) -> list[Problem]:
@@ -254,6 +266,7 @@ def training_folder(
     caption_lines: Annotated[
         str, Choice(LINES), Help("each: every line of a caption file is a caption, shown as often as the others")
     ] = LINES[0],
+    encode_hints: Annotated[bool, Help("for a ControlNet of a transformer, which sees the latent of a hint")] = False,
 ) -> Expansion[TrainingSetWire]:
     """A folder of images with captions as a data set: cut to aspect buckets, encoded by the VAE and the text encoder.
 
@@ -280,6 +293,9 @@ def training_folder(
             sizes = {"resolution": resolution, "bucket_step": bucket_step, "longest": longest}
             nodes[f"image{key}"] = _node("TrainingImage", image=name, **sizes, mirror=mirrored)
             more = _hint_nodes(nodes, key, steering.get(name), hints, {**sizes, "mirror": mirrored})
+            if encode_hints and "hint" in more:
+                nodes[f"seen{key}"] = _node("VAEEncode", pixels=more["hint"], vae=vae)
+                more["hint_latent"] = [f"seen{key}", 0]
             more |= _mask_nodes(nodes, key, name, masked.get(name), masks, {**sizes, "mirror": mirrored})
             more |= _cut_of(settings, name, resolution, bucket_step, longest)
             nodes[f"latent{key}"] = _node("VAEEncode", pixels=[f"image{key}", 0], vae=vae)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,15 +87,17 @@ def _none(settings: Settings, folder: str, names: list[str], column: str, severa
 
 
 def _beside(settings: Settings, folder: str, names: list[str], column: str, several: bool) -> _Found:
-    files = {name: (settings.input_dir / name).with_suffix(".txt") for name in names}
-    return {name: _lines(_text(path), several) for name, path in files.items() if path.is_file()}
+    root = settings.input_dir / folder
+    there = set(os.listdir(root))
+    files = {name: f"{os.path.splitext(os.path.basename(name))[0]}.txt" for name in names}
+    return {name: _lines(_text(root / file, folder), several) for name, file in files.items() if file in there}
 
 
 def _json_lines(settings: Settings, folder: str, names: list[str], column: str, several: bool) -> _Found:
     path = settings.input_dir / folder / "metadata.jsonl"
 
     def rows() -> Iterator[tuple[str, Mapping[str, object]]]:
-        for number, line in enumerate(_text(path).splitlines(), 1):
+        for number, line in enumerate(_text(path, folder).splitlines(), 1):
             if not line.strip():
                 continue
             try:
@@ -111,7 +114,7 @@ def _json_lines(settings: Settings, folder: str, names: list[str], column: str, 
 
 def _table(settings: Settings, folder: str, names: list[str], column: str, several: bool) -> _Found:
     path = settings.input_dir / folder / "metadata.csv"
-    rows = csv.DictReader(io.StringIO(_text(path)))
+    rows = csv.DictReader(io.StringIO(_text(path, folder)))
     return _from_rows(folder, path.name, ((f"row {number}", row) for number, row in enumerate(rows, 1)), column, False)
 
 
@@ -149,19 +152,20 @@ def _from_rows(
     return found
 
 
-def _text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark."""
+def _text(path: Path, folder: str) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark; `folder` is how messages call that of the file."""
+    name = f"{folder}/{path.name}"
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _wrong("no_captions", f"{path.name} cannot be read: {error.strerror}", "captions") from None
+        raise _wrong("no_captions", f"{name} cannot be read: {error.strerror}", "captions") from None
     if path.suffix == ".txt" and len(data) > LONGEST:
-        raise _wrong("bad_caption", f"{path.name} has {len(data):,} bytes: this is not a caption", "captions")
+        raise _wrong("bad_caption", f"{name} has {len(data):,} bytes: this is not a caption", "captions")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         encoding = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "another encoding"
-        message = f"{path.name} is not UTF-8 but {encoding} (byte {error.start + 1} is {data[error.start]:#04x})"
+        message = f"{name} is not UTF-8 but {encoding} (byte {error.start + 1} is {data[error.start]:#04x})"
         hint = f"save it as UTF-8: iconv -f {'UTF-16' if encoding == 'UTF-16' else 'WINDOWS-1252'} -t UTF-8"
         raise _wrong("bad_encoding", message, "captions", hint) from None
 

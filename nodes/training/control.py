@@ -1,7 +1,7 @@
 r"""ControlNets in training (arXiv 2302.05543): how one begins, and its loss.
 
-A ControlNet begins as a copy of the half of the U-Net that goes down; what its answers pass on their way into the U-Net
-are convolutions of zeros, so that the first step changes nothing. The U-Net stays as it is.
+A ControlNet begins as a copy of a part of the model that it steers; what its answers pass on their way into the model
+are zeros (see families/new_controls.py), so that the first step changes nothing. The model stays as it is.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,90 +20,58 @@ from torch import Tensor
 
 from graphflow import GraphFlowError, Problem, Settings
 
-from ..families.controlnet import network
-from ..families.controlnet.hint import sized_hint
 from ..families.controls import open_control
-from ..families.kits.unet import PORTS
-from ..files.load import WeightReader
+from ..families.new_controls import NewControl
+from ..files.load import WeightReader, build
 from ..files.made_once import folder_once
-from ..model.config import Config
+from ..model.entry import Ask, Control, Entry
 from ..model.handles import ControlNet, Model
+from ..model.row import Row
 from .examples import Example, TrainingSet
 from .new_weights import new_entries
 from .objective import Objective
 from .options import LossOptions
 
-__all__ = ["ControlObjective", "check_hints", "control_config", "new_control", "stored_control", "write_control"]
-
-_KEPT = (
-    "in_channels",
-    "layers_per_block",
-    "block_out_channels",
-    "cross_attention_dim",
-    "attention_head_dim",
-    "norm_num_groups",
-    "use_linear_projection",
-    "transformer_layers_per_block",
-    "addition_embed_type",
-    "addition_time_embed_dim",
-    "projection_class_embeddings_input_dim",
-    "class_embed_type",
-    "act_fn",
-    "norm_eps",
-    "flip_sin_to_cos",
-    "freq_shift",
-)
-HINT_CHANNELS = (16, 32, 96, 256)
-_ZEROS = ("controlnet_down_blocks.", "controlnet_mid_block.", "controlnet_cond_embedding.conv_out.")
+__all__ = ["ControlObjective", "check_hints", "new_control", "stored_control", "write_control"]
 
 
-def control_config(model: Model, shape: str) -> Config:
-    """The arguments of diffusers' ControlNetModel. `shape`: `copy` has all blocks of the half that goes down,
-    `slim` its residual blocks alone, as the small ControlNets of SDXL.
-
-    Raises a Problem where the model is not a U-Net.
-    """
-    if model.family.ports.residuals != PORTS.residuals:
-        message = f"ControlNets are trained for Stable Diffusion 1.x, 2.x and XL, the model is {model.family.title}"
-        raise GraphFlowError([Problem("not_trainable", message, input="model")])
-    denoiser, slim = model.config.denoiser, shape == "slim"
-    found = {name: denoiser[name] for name in _KEPT if denoiser.get(name) is not None}
-    kinds = tuple(kind.replace("CrossAttn", "") if slim else kind for kind in denoiser.down_block_types)
-    middle = "UNetMidBlock2D" if slim else denoiser.get("mid_block_type") or "UNetMidBlock2DCrossAttn"
-    hint = HINT_CHANNELS if min(denoiser.block_out_channels) >= 128 else tuple(size // 4 for size in HINT_CHANNELS)
-    stated = {"down_block_types": kinds, "mid_block_type": middle, "conditioning_embedding_out_channels": hint}
-    return Config(found, conditioning_channels=3, **stated)
-
-
-def new_control(model: Model, config: Config, seed: int) -> torch.nn.Module:
-    """A ControlNet at its beginning, float32: weights of the U-Net with its patches where both have one of a name and a
-    shape, zeros at the ways into the U-Net, new ones for the hint."""
-    module = network.build(config)
+def new_control(model: Model, new: NewControl, seed: int) -> torch.nn.Module:
+    """A ControlNet at its beginning, float32: weights of the model with its patches where both have one of a name and a
+    shape, zeros at the ways into the model, new ones for a hint in pixels."""
+    module = build(new.family.parts["denoiser"], new.config, "denoiser")
     reader = WeightReader(model, "denoiser")
+    fresh = {entry.name: entry for entry in new_entries(module, seed, "control")}
     state: dict[str, Tensor] = {}
-    for entry in new_entries(module, seed, "control"):
-        if entry.name.startswith(_ZEROS):
-            state[entry.name] = torch.zeros(entry.shape)
-        elif reader.has(entry.name) and reader.shapes[entry.name] == entry.shape:
-            state[entry.name] = reader.read(entry.name).clone()
+    for name, empty in module.state_dict().items():
+        if name.startswith(new.zeros):
+            state[name] = torch.zeros(empty.shape)
+        elif reader.has(name) and reader.shapes[name] == tuple(empty.shape):
+            state[name] = reader.read(name).clone()
         else:
-            state[entry.name] = entry.make()
+            state[name] = fresh[name].make()
     module.load_state_dict(state, assign=True)
     return module.eval().requires_grad_(True)
 
 
-def check_hints(data: TrainingSet, input: str = "training_set") -> None:
-    """Raises a Problem where an example has no image to be steered by."""
+def check_hints(data: TrainingSet, new: NewControl, input: str = "training_set") -> None:
+    """Raises a Problem where an example has no image to be steered by, or not its latent where that is seen."""
     lacking = [one.name for one in data.examples if one.hint is None]
     if lacking:
         message = f"{len(lacking)} of {len(data.examples)} examples have no hint, {lacking[0]} for one"
         hint = "set hints of TrainingFolder to canny or folder, or link an image to hint of TrainingExample"
         raise GraphFlowError([Problem("missing_hints", message, input=input, hint=hint)])
+    lacking = [one.name for one in data.examples if new.sees_latent and one.hint_latent is None]
+    if lacking:
+        message = (
+            f"a {new.family.title} sees the latent of a hint, which {len(lacking)} examples lack, {lacking[0]} for one"
+        )
+        hint = "set encode_hints of TrainingFolder, or link VAEEncode of the hint to hint_latent of TrainingExample"
+        raise GraphFlowError([Problem("missing_hints", message, input=input, hint=hint)])
 
 
 def write_control(control: Mapping[str, Any], target: Path, metadata: Mapping[str, str]) -> None:
-    """Fill a folder in diffusers' layout. `control`: `config` and `weights`, as they are on a wire."""
-    stated = {"_class_name": "ControlNetModel", **control["config"]}
+    """Fill a folder in diffusers' layout. `control`: `class`, `config` and `weights`, as they are on a wire."""
+    stated = {"_class_name": control["class"], **control["config"]}
     (target / "config.json").write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
     tensors = {name: weight.contiguous() for name, weight in control["weights"].items()}
     save_file(tensors, target / "diffusion_pytorch_model.safetensors", {"format": "pt", **metadata})
@@ -119,7 +88,7 @@ def stored_control(control: Mapping[str, Any], settings: Settings) -> ControlNet
 
 
 class ControlObjective(Objective):
-    """The loss of a U-Net that is steered by a network in training. The gradients are those of the ControlNet."""
+    """The loss of a model that is steered by a network in training. The gradients are those of the ControlNet."""
 
     def __init__(
         self,
@@ -130,25 +99,26 @@ class ControlObjective(Objective):
         seed: int,
         device: Any,
         control: torch.nn.Module,
+        new: NewControl,
     ) -> None:
         super().__init__(model, module, data, options, seed, device)
-        self._control, self._unsteered = control, self._forward
-        self._forward = self._steered
-        self._asked = inspect.unwrap(network.forward)  # without inference mode
-        self._hints: list[Tensor] = []
+        self._control, self._net, self._config = control, new.family.net, new.config
+        self._handle = ControlNet(new.family, (), new.config)
+        self._asked = inspect.unwrap(new.family.net.forward)  # without inference mode
 
-    def _losses(self, places: Sequence[tuple[Example, tuple[Any, ...]]], options: LossOptions) -> Tensor:
-        self._hints = [self._hint(example) for example, _ in places]
-        return super()._losses(places, options)
-
-    def _hint(self, example: Example) -> Tensor:
-        assert example.hint is not None
-        sides = tuple(side * self._model.latent.factor for side in example.latent.shape[-2:])
-        return sized_hint(example.hint[None], sides, 3)
-
-    def _steered(self, module: Any, stacked: dict[str, Tensor], common: Any, ragged: Any) -> dict[str, Tensor]:
-        hint = torch.stack(self._hints).to(self._device)
-        found = self._asked(self._control, {**stacked, "hint": hint}, ())
-        residuals = {f"residual.{name}": answer for name, answer in found.items()}
-        answers: dict[str, Tensor] = self._unsteered(module, {**stacked, **residuals}, common, ragged)
+    def _answers(self, asks: Sequence[Ask], rows: Sequence[Row], examples: Sequence[Example]) -> Mapping[str, Tensor]:
+        asked = [self._row_of(ask, example) for ask, example in zip(asks, examples, strict=True)]
+        stacked, ragged = self._on_device(asked)
+        found = self._asked(self._control, stacked, asked[0].common, ragged)
+        stacked, ragged = self._on_device(rows)
+        stacked |= {f"residual.{name}": answer for name, answer in found.items()}
+        answers: Mapping[str, Tensor] = self._forward(self._module, stacked, rows[0].common, ragged)
         return answers
+
+    def _row_of(self, ask: Ask, example: Example) -> Row:
+        """The question to the ControlNet."""
+        assert example.hint is not None
+        latent = None if example.hint_latent is None else example.hint_latent[None]
+        entry: Entry = replace(ask.entry, controls=(Control(self._handle, example.hint[None], latent=latent),))
+        prepared = self._net.prepare(self._config, entry, tuple(ask.x.shape))
+        return self._net.row(self._config, ask, prepared)

@@ -2,8 +2,8 @@
 
 `{"examples": [...], "empty": conditioning or None}`; an example has `latent` [C, h, w] in the VAE's unit (for video
 [C, frames, h, w]), `name`, `repeats`; and, each or None: `conditioning`, `caption` (its prompt), `hint` (an image
-[H, W, 3] that steers), `mask` ([H, W] in 0..1, how much each pixel counts) and `sizes` (how the image was cut, for
-models that take it as a condition).
+[H, W, 3] that steers), `hint_latent` (its latent, VAE's unit), `mask` ([H, W] in 0..1, how much each pixel counts) and
+`sizes` (how the image was cut, for models that take it as a condition).
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ __all__ = ["Example", "TrainingSet", "example", "joined", "read_set", "read_sets
 
 
 def example(latent: Mapping[str, Any], conditioning: Any, name: str, repeats: int, **more: Any) -> dict[str, Any]:
-    """One latent of a LATENT and a conditioning, as it stands on a wire; `more` may be `caption`, `hint`, `mask`,
-    `sizes`."""
+    """One latent of a LATENT and a conditioning, as it stands on a wire; `more` may be `caption`, `hint`,
+    `hint_latent` (a LATENT), `mask`, `sizes`."""
     samples = latent["samples"]
     if len(samples) != 1:
         message = f"an example is one latent, this is a batch of {len(samples)}"
         raise GraphFlowError([Problem("wrong_count", message, input="samples", hint="take one with LatentFromBatch")])
     found = {"latent": samples[0].clone(), "conditioning": conditioning, "name": name, "repeats": repeats}
+    hint_latent = more.pop("hint_latent", None)
+    if hint_latent is not None:
+        found["hint_latent"] = hint_latent["samples"][0].clone()
     return {**found, "caption": None, "hint": None, "mask": None, "sizes": None, **more}
 
 
@@ -63,6 +66,8 @@ class Example:
     """The prompt of the entry, where it is known: for training what encodes it."""
     hint: Tensor | None = None
     """float32 [H, W, 3] in 0..1: for training a network that steers."""
+    hint_latent: Tensor | None = None
+    """float32 [C, h, w], VAE's unit: the hint as networks that steer transformers see it."""
     mask: Tensor | None = None
     """float32 [h, w] of mean 1: how much each place of the latent counts; None: all count alike."""
 
@@ -109,7 +114,7 @@ def read_set(value: Mapping[str, Any], model: Model, input: str = "training_set"
         if sizes is not None and sizes.keys() <= model.family.takes.keys():
             down, across = (side * format.factor for side in latent.shape[-2:])
             entry = replace(entry, extra={**sizes, "target_width": across, "target_height": down, **entry.extra})
-        about = {"caption": one.get("caption"), "hint": one.get("hint"), "mask": _weights_of(one, input)}
+        about = {name: one.get(name) for name in ("caption", "hint", "hint_latent")} | {"mask": _weights_of(one, input)}
         examples.append(Example(one["name"], format.into(latent[None])[0], entry, one["repeats"], **about))
     empty = _entry(value["empty"], model, input) if value["empty"] is not None else Entry() if encodes else None
     return TrainingSet(tuple(examples), empty)

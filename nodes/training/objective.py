@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
 from typing import Any
@@ -31,6 +31,7 @@ from graphflow import GraphFlowError, Problem
 from ..model.entry import Ask, Entry
 from ..model.handles import Model
 from ..model.prediction import X0, Epsilon, V
+from ..model.row import Row
 from .attention import fast_attention
 from .examples import Example, TrainingSet
 from .options import LossOptions
@@ -133,16 +134,14 @@ class Objective:
             asks.append(ask)
             targets.append(prediction.target(example.latent, noise, sigma))
             weights.append(self._weight(float(sigma), options))
-        first, device = rows[0], self._device
-        stacked = {name: torch.stack([row.stacked[name] for row in rows]).to(device) for name in first.stacked}
-        ragged = {name: [row.ragged[name].to(device) for row in rows] for name in first.ragged}
-        answers = self._forward(self._module, stacked, first.common, ragged)
-        found = torch.stack(
-            [
-                family.net.back(config, ask, {name: answer[at] for name, answer in answers.items()})
-                for at, ask in enumerate(asks)
-            ]
-        )
+        device, examples = self._device, [example for example, _ in places]
+        parts: dict[int, Tensor] = {}
+        for alike in _alike(rows):
+            asked = [asks[at] for at in alike]
+            answers = self._answers(asked, [rows[at] for at in alike], [examples[at] for at in alike])
+            for row, at in enumerate(alike):
+                parts[at] = family.net.back(config, asks[at], {name: answer[row] for name, answer in answers.items()})
+        found = torch.stack([parts[at] for at in range(len(rows))])
         error = (found - torch.stack(targets).to(device)).square()
         if any(example.mask is not None for example, _ in places):
             masks = [torch.ones(error.shape[-2:]) if one.mask is None else one.mask for one, _ in places]
@@ -150,6 +149,17 @@ class Objective:
                 device
             )
         return error.flatten(1).mean(1) * torch.tensor(weights, device=device)
+
+    def _answers(self, asks: Sequence[Ask], rows: Sequence[Row], examples: Sequence[Example]) -> Mapping[str, Tensor]:
+        """The network's answers to rows that may share a pass. `asks` and `examples`: what they are made of."""
+        stacked, ragged = self._on_device(rows)
+        answers: Mapping[str, Tensor] = self._forward(self._module, stacked, rows[0].common, ragged)
+        return answers
+
+    def _on_device(self, rows: Sequence[Row]) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
+        first, device = rows[0], self._device
+        stacked = {name: torch.stack([row.stacked[name] for row in rows]).to(device) for name in first.stacked}
+        return stacked, {name: [row.ragged[name].to(device) for row in rows] for name in first.ragged}
 
     def _prepare(self, entry: Entry, shape: tuple[int, ...]) -> Any:
         key = (id(entry), shape)
@@ -177,6 +187,15 @@ class Objective:
         if options.weighting == "none":
             return weight
         return weight * min(1 + 1 / snr, options.max_weight or math.inf) / self._mean_weight
+
+
+def _alike(rows: Sequence[Row]) -> Iterable[list[int]]:
+    """Rows that may share a pass: captions of some families are as long as their text."""
+    found: dict[Hashable, list[int]] = {}
+    for at, row in enumerate(rows):
+        shapes = tuple((name, one.shape) for name, one in row.stacked.items())
+        found.setdefault((row.common, shapes), []).append(at)
+    return found.values()
 
 
 def _kind(model: Model) -> str:

@@ -23,6 +23,8 @@ __all__ = ["around"]
 log = logging.getLogger("graphflow.server")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EIO})
+CLIENT_IS_GONE = 499
+"""For the log and the metrics."""
 NOT_NOW = {"queue_full": 429, "closing": 503, "no_disk": 507}
 """Why the queue takes nothing."""
 
@@ -76,7 +78,9 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.RequestPayloadError:
         return refusal(RequestRefused(400, Problem("not_http", "the body is cut up in a way that is not HTTP")))
     except ConnectionError:
-        raise
+        if request.transport is not None and not request.transport.is_closing():
+            raise
+        return web.Response(status=CLIENT_IS_GONE)  # nobody reads it; what is raised would be logged as our mistake
     except OSError as error:
         if error.errno in FULL:
             log.error("the machine has run out of something", exc_info=error)

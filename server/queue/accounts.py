@@ -18,7 +18,10 @@ class AtWork:
     client: str
     alone: int
     likeness: str | None
-    since: float
+    model: str | None
+    length: float | None
+    """As in `Candidate`."""
+    since: float = 0.0
     """The account of its client when it began."""
 
 
@@ -43,12 +46,10 @@ class ClientAccounts:
         """A prompt is at work beside which nothing may run, on no worker."""
         return any(each.alone > 1 for found in self._workers.values() for each in found.values())
 
-    def began(self, worker: Hashable, prompt_id: str, client: str, alone: int, likeness: str | None) -> AtWork:
+    def began(self, worker: Hashable, prompt_id: str, begun: AtWork) -> None:
         self.charge()
-        self.seconds[client] = self.of(client)
-        begun = AtWork(client, alone, likeness, self.seconds[client])
+        begun.since = self.seconds[begun.client] = self.of(begun.client)
         self._workers.setdefault(worker, {})[prompt_id] = begun
-        return begun
 
     def ended(self, worker: Hashable, prompt_id: str) -> None:
         self.charge()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -12,12 +13,15 @@ from .ledger import log, now_ms
 from .reading import find
 from .records import Prompt
 from .store import QueueTransaction
+from .summary import length_of
 from .texts import dump
 from .turns import AHEAD, Candidate, Turns
 
 __all__ = ["claim", "costs_key"]
 
 FIRST_WORKER = "local"
+SUMMARY = ("model", "steps", "width", "height", "batch")
+"""What a candidate has of the summary of its prompt."""
 
 
 def claim(
@@ -74,11 +78,42 @@ def _waiting(tx: QueueTransaction, count: int) -> list[Candidate]:
     """The first so many pending prompts, in their order."""
     query = (
         "SELECT seq, id, coalesce(nullif(client_id, ''), sender), number != seq, alone, likeness,"
-        " (SELECT json_extract(text, '$.model') FROM summaries WHERE summaries.seq = prompts.seq), priority, deadline"
+        f" (SELECT json_extract(text, {', '.join(map(_path, SUMMARY))}) FROM summaries WHERE seq = prompts.seq),"
+        " priority, deadline"
         " FROM prompts WHERE finished IS NULL AND state = 'pending' ORDER BY priority DESC, number, seq LIMIT ?"
     )
     rows = tx.db.execute(query, (count,)).fetchall()
-    return [Candidate(seq, name, client, bool(placed), *rest) for seq, name, client, placed, *rest in rows]
+    return [_candidate(*row) for row in rows]
+
+
+def _candidate(
+    seq: int,
+    prompt_id: str,
+    client: str,
+    is_placed: int,
+    alone: int,
+    likeness: str | None,
+    summary: str | None,
+    priority: int,
+    deadline: float | None,
+) -> Candidate:
+    known = dict(zip(SUMMARY, json.loads(summary), strict=True)) if summary else {}
+    return Candidate(
+        seq=seq,
+        id=prompt_id,
+        client=client,
+        is_placed=bool(is_placed),
+        alone=alone,
+        likeness=likeness,
+        model=known.get("model"),
+        length=length_of(known),
+        priority=priority,
+        deadline=deadline,
+    )
+
+
+def _path(name: str) -> str:
+    return f"'$.{name}'"
 
 
 def _passes(

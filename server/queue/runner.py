@@ -24,7 +24,7 @@ from .records import Prompt
 from .relay import Relay
 from .settings import QueueSettings
 from .store import QueueStore, QueueTransaction
-from .summary import setting_of
+from .summary import length_of, setting_of
 
 __all__ = ["Runner"]
 
@@ -128,7 +128,14 @@ class Runner:
         for lane in self.lanes.free if not self.paused else ():
             prompt = await self._claim(lane)
             if prompt is not None:
-                lane.turns.began(prompt.id, prompt.client, prompt.alone, prompt.likeness, prompt.summary["model"])
+                lane.turns.began(
+                    prompt_id=prompt.id,
+                    client=prompt.client,
+                    alone=prompt.alone,
+                    likeness=prompt.likeness,
+                    model=prompt.summary["model"],
+                    length=length_of(prompt.summary),
+                )
                 name = f"graphflow prompt {prompt.id}"
                 lane.at_work[prompt.id] = asyncio.create_task(self._attempt(lane, prompt), name=name)
                 return

@@ -6,12 +6,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from .places import Place, Places, find_places
 from .texts import dump
 
-__all__ = ["NO_SUMMARY", "Summary", "setting_of", "summarised"]
+__all__ = ["NO_SUMMARY", "Summary", "length_of", "setting_of", "summarised"]
 
 LONGEST_TEXT = 1000
 """Characters of a text that is kept for lists; the workflow has all of it."""
@@ -60,6 +61,14 @@ def summarised(workflow: Mapping[str, Any], extra: Mapping[str, Any]) -> Summary
 def setting_of(summary: Mapping[str, Any]) -> str:
     """On what the time of a node depends most: model, size and steps."""
     return "|".join(str(summary.get(name)) for name in ("model", "width", "height", "batch", "steps"))
+
+
+def length_of(summary: Mapping[str, Any]) -> float | None:
+    """Steps times pixels times images: prompts with one model take times in about this proportion. None where one of
+    them is not stated."""
+    factors = [summary.get(name) for name in ("steps", "width", "height")] + [summary.get("batch") or 1]
+    numbers = [factor for factor in factors if isinstance(factor, (int, float)) and factor > 0]
+    return prod(map(float, numbers)) if len(numbers) == len(factors) else None
 
 
 def _value(workflow: Mapping[str, Any], place: Place) -> Any:

@@ -6,11 +6,13 @@ et al. 1996): who sends a hundred prompts keeps nobody else waiting for more tha
 
 Of one client's prompts the order may change within `PLACES_AHEAD` places: a prompt with a deadline goes first, the
 earliest of them before the others; then one that shares passes with what is at work; then one of the model at work.
+Where each client has one prompt at work, a short one may run beside its long one.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -21,6 +23,8 @@ __all__ = ["AHEAD", "Candidate", "Turns"]
 
 AHEAD = 500
 """Places in the queue that are looked at for another client's prompt."""
+SHORT = 0.25
+"""A prompt is short beside one of the same model that is longer than it by this factor."""
 PLACES_AHEAD = 32
 """A prompt overtakes others of its client over so many places at most, and is overtaken so often at most."""
 
@@ -40,6 +44,8 @@ class Candidate:
     likeness: str | None = None
     """Equal for prompts that may share passes."""
     model: str | None = None
+    length: float | None = None
+    """Steps times pixels times images, where they are known."""
     priority: int = 0
     """Those with a higher one go before all others."""
     deadline: float | None = None
@@ -64,7 +70,8 @@ class Turns:
         prefers_model: bool = False,
         accounts: ClientAccounts | None = None,
     ) -> None:
-        """`one_a_client`: at most one prompt of each client is at work, as ComfyUI's clients expect of a server.
+        """`one_a_client`: at most one prompt of each client is at work, as ComfyUI's clients expect of a server; and
+        beside it one that is short in comparison, so that it does not wait for a long one.
         `prefers_alike`, `prefers_model`: of one client's prompts, those that share passes with what is at work, or use
         the model that was used last, may overtake others. `accounts`: those of all workers."""
         self.concurrency, self._one_a_client = concurrency, one_a_client
@@ -101,9 +108,16 @@ class Turns:
         return self.concurrency == 1 and not self._prefers_model and not self._prefers_alike
 
     def began(
-        self, prompt_id: str, client: str, alone: int = 0, likeness: str | None = None, model: str | None = None
+        self,
+        prompt_id: str,
+        client: str,
+        alone: int = 0,
+        likeness: str | None = None,
+        model: str | None = None,
+        length: float | None = None,
     ) -> None:
-        self._at_work[prompt_id] = self.accounts.began(self, prompt_id, client, int(alone), likeness)
+        begun = self._at_work[prompt_id] = AtWork(client, int(alone), likeness, model, length)
+        self.accounts.began(self, prompt_id, begun)
         self._model = model or self._model
 
     def ended(self, prompt_id: str) -> None:
@@ -123,8 +137,9 @@ class Turns:
             return fit[0] if not beside else None
         if self._is_strict:
             return self._preferred(fit[0], _level(fit)) if not fit[0].is_placed else fit[0]
-        working = {each.client for each in self._at_work.values()} if self._one_a_client else set()
-        free = [each for each in fit if not each.runs_alone and each.client not in working]
+        free = [each for each in fit if not each.runs_alone]
+        if self._one_a_client:
+            free = self._one_of_each_client(free)
         if not free or free[0].is_placed:
             return free[0] if free else None
         free = _level(free)
@@ -153,6 +168,21 @@ class Turns:
         self._overtaken = first.id, times + 1
         return found
 
+    def _one_of_each_client(self, waiting: Sequence[Candidate]) -> list[Candidate]:
+        """Those of clients with nothing at work here, and those that are short beside all that their clients have."""
+        at_work: dict[str, list[AtWork]] = {}
+        for begun in self._at_work.values():
+            at_work.setdefault(begun.client, []).append(begun)
+        found, looked = [], Counter[str]()
+        for each in waiting:
+            looked[each.client] += 1
+            mine = at_work.get(each.client, [])
+            if not mine or (
+                looked[each.client] <= PLACES_AHEAD + 1 and all(_is_short_beside(each, other) for other in mine)
+            ):
+                found.append(each)
+        return found
+
     def beside(self, chosen: Candidate, waiting: Sequence[Candidate]) -> list[Candidate]:
         """Those that will probably be claimed after it, and run beside it."""
         free = [each for each in waiting if each is not chosen and not each.runs_alone]
@@ -160,6 +190,12 @@ class Turns:
             taken = {chosen.client, *(each.client for each in self._at_work.values())}
             free = list({each.client: each for each in reversed(free) if each.client not in taken}.values())
         return free[: max(0, self.concurrency - len(self._at_work) - 1)]
+
+
+def _is_short_beside(one: Candidate, other: AtWork) -> bool:
+    if one.length is None or other.length is None or one.model is None or one.model != other.model:
+        return False
+    return one.length <= SHORT * other.length
 
 
 def _level(waiting: Sequence[Candidate]) -> list[Candidate]:

@@ -117,6 +117,7 @@ class RemoteWorker:
             case "finish":
                 self._settle(head, Finished(str(head["type"]), dict(head["data"]), dict(head["stats"]), blob.decode()))
             case "released":
+                self._is_ready = False  # the process there has ended or is ending; a sign of life reports the next one
                 self._settle(head, Released())
             case "crowded":
                 self._settle(head, Crowded())
@@ -126,6 +127,7 @@ class RemoteWorker:
                 at = head.get("at")
                 node = (str(at[0]), str(at[1])) if isinstance(at, list) and len(at) == 2 else None
                 reason, culprit = str(head["reason"])[:500], head.get("culprit")
+                self._is_ready = False
                 self._settle(head, Died(reason, int(head["suspects"]), culprit, node))
             case "events" | "progress" | "preview" | "image" | "texts":
                 if (head["prompt_id"], head.get("epoch")) in self._outcomes:

@@ -3,7 +3,7 @@ waits for the work.
 
 A worker that dies is started again, later and later if it dies at once. A worker that is silent for the length of a
 lease is taken for hung and killed. Silence is counted in ticks of this process, so neither a set clock nor a sleeping
-machine ends a lease.
+machine ends a lease; nor does a machine whose processors are busy with other work, up to a limit.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .attempt import Attempt, Crowded, Died, Finished, Outcome, Released, Worker
 from .config import WorkerConfig
 from .devices import DevicePlace
 from .frames import pack, receive_async
+from .starving import Starving
 
 __all__ = ["Worker"]
 
@@ -35,6 +36,8 @@ LONGEST_PAUSE = 30.0
 """Seconds between two attempts to start a worker that dies at once."""
 FIRST_WORD = 60.0
 """Seconds that a process may take to start Python; the lease begins with its first sign of life."""
+MOST_STARVED = 4
+"""Leases in which a silent process may starve: one that hangs beside much other work looks the same."""
 FAREWELL = 2.0
 """Seconds that a process may take to end after its connection has."""
 
@@ -308,14 +311,19 @@ class Worker:
     async def _watch(self, now: _Process) -> None:
         """Kill it if it hangs. A child that it has left behind may keep its connection open: then its death ends
         that."""
+        tick, starving, starved = self._lease / TICKS, Starving(now.process.pid), 0
         while True:
-            await asyncio.sleep(self._lease / TICKS)
+            await asyncio.sleep(tick)
             if now.process.returncode is not None:
                 now.reader.feed_eof()
                 return
             now.silent += 1
+            if now.silent == 1:
+                starved = 0
+            if now.silent > 1 and starved < MOST_STARVED * TICKS and starving.has_starved(tick):
+                starved, now.silent = starved + 1, max(1, now.silent - 1)
             patience = self._lease if now.has_begun else max(FIRST_WORD, self._lease)
-            if now.silent > TICKS * patience / self._lease:
+            if now.silent > patience / tick:
                 self.kill(f"it gave no sign of life for {patience:g} s")
 
     def _send(self, now: _Process, blob: bytes = b"", **head: Any) -> None:

@@ -31,6 +31,19 @@ class AnimaNetworks(torch.nn.Module):
         found: torch.dtype = self.transformer.dtype
         return found
 
+    def forward(self, x: Tensor, time: Tensor, text: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+        x, text = x.to(self.dtype), self.conditioner(text.to(self.dtype), ids)
+        weights = weights.to(text)
+        text = text * pad(weights, (0, text.shape[1] - weights.shape[1]), value=1.0)[..., None]
+        out: Tensor = self.transformer(
+            hidden_states=x,
+            timestep=time.to(self.dtype),
+            encoder_hidden_states=text,
+            condition_mask=torch.zeros_like(x[:, :1]),
+            return_dict=False,
+        )[0]
+        return out
+
 
 def build(config: Config) -> AnimaNetworks:
     """Empty networks, from the arguments of their classes."""
@@ -68,19 +81,7 @@ def forward(
     module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...], ragged: dict[str, list[Tensor]] | None = None
 ) -> dict[str, Tensor]:
     """x [N, C, 1, h, w], time [N], text [N, T, D], ids and weights [N, t] -> out [N, C, 1, h, w]."""
-    dtype = module.dtype
-    x = stacked["x"].to(dtype)
-    text = module.conditioner(stacked["text"].to(dtype), stacked["ids"])
-    weights = stacked["weights"].to(text)
-    text = text * pad(weights, (0, text.shape[1] - weights.shape[1]), value=1.0)[..., None]
-    out = module.transformer(
-        hidden_states=x,
-        timestep=stacked["time"].to(dtype),
-        encoder_hidden_states=text,
-        condition_mask=torch.zeros_like(x[:, :1]),
-        return_dict=False,
-    )[0]
-    return {"out": out}
+    return {"out": module(*(stacked[name] for name in ("x", "time", "text", "ids", "weights")))}
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:

@@ -160,6 +160,7 @@ def _tokens(latent: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a training may take them, too
 def _places(sides: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
     """[tokens of x and of the references, 4]. Must not be written to."""
     found = []
@@ -173,6 +174,7 @@ def _places(sides: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a training may take them, too
 def _numbers(count: int, device: torch.device) -> Tensor:
     """[tokens of the text, 4]. Must not be written to."""
     found = torch.zeros(count, 4, device=device)

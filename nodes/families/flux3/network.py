@@ -91,6 +91,7 @@ def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a training may take them, too
 def _places(sides: tuple[tuple[int, int], ...], first: int, device: torch.device) -> Tensor:
     """[tokens, 4] of images one after the other; their numbers go down from `first`. Must not be written to."""
     found = []
@@ -104,6 +105,7 @@ def _places(sides: tuple[tuple[int, int], ...], first: int, device: torch.device
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a training may take them, too
 def _numbers(count: int, device: torch.device) -> Tensor:
     """[tokens of the text, 4]. Must not be written to."""
     found = torch.zeros(count, 4, device=device)

@@ -78,6 +78,7 @@ def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a training may take them, too
 def _sequence(tokens: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Places [1, T + h w, 3] and roles [1, T + h w] of a text and an image. Must not be written to."""
     text = torch.arange(tokens, device=device)[:, None].expand(-1, 3)

@@ -82,6 +82,7 @@ def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a training may take them, too
 def _diagonal(count: int, device: torch.device) -> Tensor:
     """[tokens of the text, 3]. Must not be written to."""
     found = torch.zeros(count, 3, device=device)

@@ -21,10 +21,11 @@ def build(config: Config) -> AutoencoderKLTemporalDecoder:
     arguments = plain(config)
     has_quant_conv = arguments.pop("use_quant_conv")
     with torch.device("meta"):
-        module: AutoencoderKLTemporalDecoder = kind.from_config(arguments)
+        module = kind.from_config(arguments)
     if not has_quant_conv:
         module.quant_conv = torch.nn.Identity()
-    return module
+    made: AutoencoderKLTemporalDecoder = module
+    return made
 
 
 def decode(module: Any, latent: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ def residuals(
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a training may take them, too
 def positions(grids: Sequence[Grid], device: torch.device) -> Tensor:
     """The places (index, row, column) of the tokens of some grids, one after the other, [N, 3]. Must not be written
     to."""

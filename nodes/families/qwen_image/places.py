@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 __all__ = ["Grid", "RowLayout", "Places", "Positions", "places_of"]
 
@@ -53,6 +54,16 @@ class RowLayout(list[tuple[int, int, int]]):
         self.places = places
 
 
+# A value for torch.export: a network that is asked with one is traced for it, so its code can be stored.
+pytree.register_pytree_node(
+    RowLayout,
+    lambda layout: ([], layout.places),
+    lambda _, places: RowLayout(places),
+    serialized_type_name="graphflow_nodes.qwen_image.RowLayout",
+    flatten_with_keys_fn=lambda layout: ([], layout.places),
+)
+
+
 def places_of(shapes: Sequence[tuple[int, ...]], patch: int, layered: bool) -> Places:
     """Of the latent and of reference images, [C, frames, h, w] each. `layered`: the latent's frames are layers of an
     image, references stand before them."""
@@ -75,10 +86,13 @@ class Positions(torch.nn.Module):
         self, img_shapes: list[RowLayout], max_txt_seq_len: int, device: torch.device | None = None
     ) -> tuple[Tensor, Tensor]:
         """Complex numbers of length 1 for the tokens of the images and of the text, [n, half a head]."""
-        return _turns(self.axes, img_shapes[0].places, int(max_txt_seq_len), device)
+        # What is computed while the network is traced stands for no numbers: it must not be kept.
+        turns = _turns.__wrapped__ if torch.compiler.is_compiling() else _turns
+        return turns(self.axes, img_shapes[0].places, int(max_txt_seq_len), device)
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # a training may take them, too
 def _turns(axes: tuple[int, ...], places: Places, text: int, device: torch.device | None) -> tuple[Tensor, Tensor]:
     images = torch.cat([_cells(grid) for grid in places.grids])
     words = torch.arange(places.words, places.words + text)[:, None].expand(text, 3)

@@ -97,13 +97,15 @@ def sd3_config(header: Header) -> Config | None:
         return None
     hidden, channels, patch, _ = shapes["pos_embed.proj.weight"]
     layers = count_of(shapes, "transformer_blocks.{}.norm1.linear.weight")
+    stated = header.configs.get("", {}).get("attention_head_dim")  # of a folder; no shape shows it
+    head = stated if isinstance(stated, int) and stated > 0 and hidden % stated == 0 else HEAD
     return Config(
         patch_size=patch,
         in_channels=channels,
         out_channels=channels,
         num_layers=layers,
-        attention_head_dim=HEAD,
-        num_attention_heads=hidden // HEAD,
+        attention_head_dim=head,
+        num_attention_heads=hidden // head,
         joint_attention_dim=shapes[text][1],
         caption_projection_dim=shapes[text][0],
         pooled_projection_dim=shapes["time_text_embed.text_embedder.linear_1.weight"][1],

@@ -10,10 +10,22 @@ const list = h("ul", { "aria-labelledby": "beside-h" });
 const heading = h("h3.soft", { id: "beside-h" });
 const card = h("div.card.beside", { hidden: true }, heading, list);
 
+const at = { work: [], total: 0 };
+
 export const besideCard = () => card;
+
+/** The seconds that each of them still takes, by what such prompts took before; null where that is not known. */
+export function leftBeside() {
+  const left = at.work.map(job => {
+    const seconds = job.expected_seconds;
+    return seconds === undefined ? null : Math.max(0, seconds - (Date.now() - job.execution_start_time) / 1000);
+  });
+  return left.length < at.total ? [...left, null] : left;
+}
 
 /** Draw these jobs, the first of `total`. */
 export async function refreshBeside(jobs, total) {
+  Object.assign(at, { work: jobs, total });
   card.hidden = total === 0;
   if (total === 0) return list.replaceChildren();
   const { workers } = await ask("/workers");

@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { h, icon, sync } from "./dom.js";
 import { runningId, secondsLeft } from "./running.js";
+import { startsOf } from "./starts.js";
 import { sorry, toast, undoable } from "./toast.js";
 import { clock, nameOf, plural, rough } from "./words.js";
 
@@ -69,20 +70,15 @@ export function drawQueue() {
   const jobs = state.jobs.filter(job => !removed.has(job.id)),
     shown = jobs.slice(0, SHOWN),
     total = waiting();
-  let start = state.paused ? null : secondsLeft();
-  const starts = new Map();
-  for (const job of jobs) {
-    starts.set(job.id, start);
-    start = start === null || job.expected_seconds === undefined ? null : start + job.expected_seconds;
-  }
+  const { starts, end } = startsOf(jobs, state.paused ? null : secondsLeft());
   count.textContent = total ? String(total) : "";
   pause.replaceChildren(icon(state.paused ? "play" : "pause"), state.paused ? "Resume" : "Pause");
   clear.hidden = total === 0;
   none.hidden = total > 0;
   none.textContent = state.paused ? "Paused. Nothing waits." : "Nothing waits.";
   how.hidden = narrowHow.hidden = total === 0;
-  const end = total <= jobs.length && start !== null && total ? "done " + moment(start) : state.paused ? "paused" : "";
-  foot.textContent = narrowFoot.textContent = end;
+  const isKnown = total > 0 && total <= jobs.length && end !== null;
+  foot.textContent = narrowFoot.textContent = isKnown ? "done " + moment(end) : state.paused ? "paused" : "";
   rest.hidden = total <= shown.length;
   rest.textContent = "and " + (total - shown.length) + " more";
   more.hidden = shown.length <= 2 || card.classList.contains("all");

@@ -1,7 +1,7 @@
 // What runs: preview, facts, progress of the whole workflow, its nodes.
 
 import { ask, queue } from "./api.js";
-import { besideCard, refreshBeside } from "./beside.js";
+import { besideCard, leftBeside, refreshBeside } from "./beside.js";
 import { at, h, icon, s, sync } from "./dom.js";
 import { whole } from "./jobs.js";
 import { on } from "./live.js";
@@ -28,8 +28,8 @@ let beside = 0;
 let told = "";
 let ends = () => {};
 
-/** The seconds that the running prompt still takes; 0 where nothing runs, null where that is not known. */
-export const secondsLeft = () => (run.id === null ? 0 : run.job ? progress().left : null);
+/** The seconds that each prompt at work still takes, null where that is not known. */
+export const secondsLeft = () => (run.id === null ? [] : [run.job ? progress().left : null, ...leftBeside()]);
 export const runningId = () => run.id;
 export const runningCount = () => (run.id === null ? 0 : 1 + beside);
 

@@ -37,3 +37,14 @@ def test_an_extra_that_is_not_installed_is_named_with_its_command(monkeypatch, t
     (tmp_path / "models").mkdir()
     found = SimpleNamespace(models=[tmp_path / "models"], output_dir=tmp_path)
     assert list(doctor._advice(found))[-1] == "for made-up things: pip install 'graphflow-engine[made-up]'"
+
+
+def test_the_size_of_compiled_code_is_shown_with_what_clears_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRAPHFLOW_CACHE", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    assert doctor._compiled() == f"{tmp_path / 'compiled'} (empty)"
+    (tmp_path / "compiled" / "graphflow").mkdir(parents=True)
+    (tmp_path / "compiled" / "graphflow" / "made.code").write_bytes(bytes(3 << 20))
+    assert doctor._compiled() == f"{tmp_path / 'compiled'} (3.0 MB; delete the folder to clear it)"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "elsewhere"))
+    assert doctor._compiled() == f"{tmp_path / 'elsewhere'} (empty)"

@@ -164,3 +164,20 @@ def test_a_write_through_a_memory_map_shows_though_the_page_was_written_before(t
         time.sleep(0.02)
         pages[2] = 98
         assert digests.of(path) != found
+
+
+def test_many_small_files_are_read_once_for_all_processes_and_none_waits_for_the_disk(tmp_path, reads, monkeypatch):
+    monkeypatch.setattr(digests, "WORTH_A_ROW", 1 << 20)
+    monkeypatch.setattr(digests, "MANY", 20)
+    waited, true = [], os.fsync
+    monkeypatch.setattr(digests.os, "fsync", lambda number: waited.append(number) or true(number))
+    paths = [tmp_path / f"{number}.txt" for number in range(50)]
+    for path in paths:
+        path.write_text(path.name)
+    first = Digests(tmp_path / "d.sqlite")
+    found = [first.of(path) for path in paths]
+    assert len(reads) == 50 and [first.of(path) for path in paths] == found and len(reads) == 50
+    assert [Digests(tmp_path / "d.sqlite").of(path) for path in paths] == found
+    assert len(reads) == 50 + 10, "a rest smaller than what is written together is read again"
+    if digests._sync_file_range() is not None:
+        assert not waited

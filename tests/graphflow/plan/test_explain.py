@@ -261,3 +261,42 @@ def test_of_a_node_that_names_what_it_reads_the_things_that_changed_are_named_an
     more = {name: {"": "1", "caption": "1"} for name in "efg"}
     assert run_and_why(**more, d={"": "1", "caption": "2"}) == "miss, e and 2 others are new; the caption of d changed"
     assert run_and_why() == "hit, its inputs have the same content"
+
+
+@pytest.mark.parametrize("place", ["x", ["n", 0]], ids=["typed", "linked"])
+def test_what_a_node_reads_is_not_asked_for_again_to_be_kept_and_is_named_where_a_link_decides_it_too(place, tmp_path):
+    there, asked = {"a": {"": "1"}}, []
+
+    def reads(settings, place):
+        asked.append(place)
+        return there
+
+    @node("Name", version="1")
+    def name() -> str:
+        return "x"
+
+    @node("Folder", version="1", reads=reads)
+    def folder(place: str) -> str:
+        return place + repr(there)
+
+    workflow = gf.Workflow.from_json(
+        {
+            "n": {"class_type": "Name", "inputs": {}},
+            "f": {"class_type": "Folder", "inputs": {"place": place}},
+            "s": {"class_type": "Show", "inputs": {"v": ["f", 0]}},
+        }
+    )
+
+    def done(work):
+        with gf.Engine(gf.Registry((name, folder, show)), cache=gf.Cache(tmp_path / "cache")) as engine:
+            return work(engine)
+
+    def why():
+        return next(str(one) for one in done(lambda engine: engine.explain(workflow)) if one.node == "f")
+
+    done(lambda engine: engine.run(workflow, targets=["s"]))
+    assert asked == ["x", "x"], "for its recipe, and after the call, as they may have changed meanwhile"
+    assert "hit" in why()
+    there |= {"b": {"": "1"}}
+    there["a"] = {"": "2"}
+    assert why().partition(" since")[0] == "Folder: miss, b is new; a changed"

@@ -11,7 +11,13 @@ import torch
 from graphflow_nodes.devices import frozen
 from graphflow_nodes.devices.compiler import compiler_is_here
 from graphflow_nodes.devices.frozen import OWN, Frozen
+from graphflow_nodes.families.qwen_image.places import _turns
+from graphflow_nodes.files.load import load_part
+from graphflow_nodes.model.entry import Ask, Entry
 from torch import Tensor
+
+from tests.nodes.families import asking
+from tests.nodes.families.denoisers import DENOISERS
 
 pytestmark = pytest.mark.skipif(not compiler_is_here("cpu"), reason="there is no C++ compiler")
 
@@ -158,3 +164,32 @@ def test_what_cannot_be_written_down_as_one_graph_is_compiled_in_another_way(
     asked = Frozen(Branching(), lambda network: lambda x: network(x) * 10)
     assert torch.equal(asked(torch.ones(2)), torch.full((2,), 20.0))
     assert torch.equal(asked(-torch.ones(2)), torch.full((2,), -10.0)) and len(compilations) == 1
+
+
+@pytest.mark.parametrize(("family", "shape", "width"), [("z_image", (16, 8, 8), 32), ("qwen_image", (16, 1, 8, 8), 32)])
+def test_networks_that_compute_positions_for_themselves_are_one_graph_whose_code_is_stored(
+    family: str, shape: tuple[int, ...], width: int, tmp_path: Any
+) -> None:
+    name, write = DENOISERS[family]
+    write(tmp_path)
+    model = asking.model_in(next(tmp_path.rglob(name)))
+    network: Any = load_part(model, "denoiser", torch.float32)
+    net, entry = model.family.net, Entry(text=asking.draw(5, width))
+    row = net.row(model.config, Ask(asking.draw(*shape), 0.5, 0.4, 0.5, entry), net.prepare(model.config, entry, shape))
+    asked: list[Any] = []
+    hook = network.register_forward_pre_hook(lambda _, *given: asked.append(given), with_kwargs=True)
+
+    def answered() -> Tensor:
+        stacked = {name: one[None] for name, one in row.stacked.items()}
+        found: Tensor = net.forward(network, stacked, row.common, {name: [one] for name, one in row.ragged.items()})[
+            "out"
+        ]
+        return found
+
+    answered()  # as runs under `auto`, which are eager first
+    hook.remove()
+    _turns.cache_clear()
+    traced, _ = frozen._traced(network, *asked[0])
+    assert frozen._structure(network)
+    assert sum(one.nbytes for one in traced.constants.values() if isinstance(one, Tensor)) <= frozen.SMALL
+    assert answered().isfinite().all(), "nothing of the tracing is kept"

@@ -267,6 +267,27 @@ def test_a_short_sampler_goes_between_the_steps_of_a_long_one():
     assert answered[first : first + 12].count("short") == 5, "it is answered at least every second time"
 
 
+def test_a_short_sampler_that_comes_while_a_long_one_is_at_its_pass_has_the_next_one_whoever_waits_longer():
+    loop, network, begun, goes_on, answered = PassLoop(CPU), Network(), Event(), Event(), []
+
+    def held(module, stacked, common, ragged):
+        begun.set()
+        goes_on.wait(60)
+        return forward(module, stacked, common, ragged)
+
+    with loop.seat(1, "me") as first, loop.seat(1, "me") as second, loop.seat(1, "me") as short:
+        first.left, second.left, short.left = 50, 50, 4
+        asked = [first.ask_later(ForwardCall("n", network, held), rows(0))]
+        assert begun.wait(60)
+        for name, seat in (("second long one", second), ("short one", short)):
+            asked.append(seat.ask_later(ForwardCall("n", network, forward), rows(0)))
+            asked[-1].add_done_callback(lambda _, name=name: answered.append(name))
+        goes_on.set()
+        for each in asked:
+            each.result(60)
+    assert answered == ["short one", "second long one"]
+
+
 def test_a_sampler_with_less_left_keeps_its_turn_while_it_makes_its_step():
     now = [10.0]
     loop = PassLoop(CPU, clock=lambda: now[0])

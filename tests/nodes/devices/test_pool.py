@@ -5,8 +5,9 @@ from threading import Event, Thread
 
 import pytest
 import torch
+from graphflow_nodes.devices.machine import UNKNOWN, weights_budget
 from graphflow_nodes.devices.paging import page, total_bytes
-from graphflow_nodes.devices.pool import Pool
+from graphflow_nodes.devices.pool import Pool, default_budget
 
 import graphflow as gf
 from tests.nodes.made_up import Added, Files, Net, model
@@ -235,3 +236,20 @@ def test_the_thread_of_the_device_never_waits_for_who_loads(small):
         thread.start()
         thread.join(5)
     assert found == [False]
+
+
+def test_a_main_memory_holds_more_weights_where_it_is_larger_and_never_more_than_itself():
+    giga = 1 << 30
+    assert weights_budget(24 * giga) == int(24 * giga * 0.6), "SDXL in float32 (13.9 GB) stays from prompt to prompt"
+    assert [weights_budget(size * giga) // giga for size in (8, 16)] == [8, 12]
+    assert weights_budget(UNKNOWN) == 12 * giga
+
+
+def test_the_budget_of_an_accelerator_does_not_shrink_by_what_it_holds(monkeypatch):
+    """What this process has taken is free for its models; what others have is not."""
+    free, own = 60 << 30, 0
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - own, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: own)
+    before = default_budget(torch.device("cuda"))
+    own = 40 << 30
+    assert default_budget(torch.device("cuda")) == before == int(free * 0.8)

@@ -81,3 +81,15 @@ def test_a_setting_that_cannot_be_stated_is_not_passed_over() -> None:
         structure(Block(lock=Lock()))
     with pytest.raises(Unstated):
         structure(Block(random=torch.Generator()))
+
+
+def test_a_setting_may_lead_back_to_the_network() -> None:
+    """As where a family puts a function in place of a part's own, which asks the network (Kandinsky 5)."""
+
+    def leading_back(to_one: bool) -> Block:
+        block = Block()
+        block.act = lambda x: block.one(x) if to_one else block.two(x)
+        block.one.owner = [block.two if to_one else block]  # type: ignore[assignment]
+        return block
+
+    assert structure(leading_back(True)) == structure(leading_back(True)) != structure(leading_back(False))

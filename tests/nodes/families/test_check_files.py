@@ -166,6 +166,25 @@ def test_a_model_in_a_number_format_that_is_not_read_is_named_before_the_run(pro
     )
 
 
+@pytest.mark.parametrize(
+    ("layer", "format"),
+    [
+        (
+            {"weight": ("U8", (98304, 1)), "weight.quant_state.bitsandbytes__nf4": ("U8", (99,))},
+            "bitsandbytes' NF4",
+        ),
+        ({"weight": ("I8", (3072, 64)), "SCB": ("F32", (3072,))}, "bitsandbytes' int8"),
+        ({"qweight": ("I8", (3072, 32)), "wscales": ("BF16", (1, 3072))}, "Nunchaku (SVDQuant)"),
+        ({"qweight": ("I64", (8, 3072)), "qzeros": ("I64", (1, 384))}, "GPTQ or AWQ"),
+    ],
+)
+def test_weights_that_another_program_packed_are_named_by_it(problems, layer, format):
+    stored = {"double_blocks.0.img_attn.norm.key_norm.scale": (128,)}
+    stored |= {f"img_in.{name}": described for name, described in layer.items()}
+    found = problems("diffusion_models", "packed.safetensors", stored)
+    assert f"packed.safetensors holds weights stored as {format}, which are not read yet" in found
+
+
 def test_validate_counts_the_missing_weights_of_every_file_that_a_workflow_names(tmp_path, capsys, monkeypatch):
     """Before the run, from the headers; complete files are passed over in silence. Networks that were met before are
     not built again, so torch is not imported for them."""

@@ -12,6 +12,7 @@ from PIL import Image as Picture
 
 import graphflow as gf
 from graphflow.cli import main
+from tests.graphs import graph
 from tests.nodes.families import tiny, tiny_flow, tiny_qwen
 from tests.nodes.families.denoisers import DENOISERS
 from tests.nodes.families.test_check_graph import AE, GEMMA, LUMINA, QWEN3, VISION, Z, sampled
@@ -138,6 +139,35 @@ def test_a_run_that_cannot_fit_is_refused_with_the_way_out(engine, monkeypatch):
         problems["text"].code == "too_large" and "20 MB of them for qwen_3_4b.safetensors" in problems["text"].message
     )
     assert "--dtype bfloat16 takes 10" in problems["text"].hint
+
+
+def test_a_file_larger_than_all_memory_is_a_problem_of_the_node_that_needs_it_and_nothing_is_read(models, engine):
+    """A sparse file of 2 TB, on any machine; a budget changes nothing, as a part is needed whole."""
+    wide = {
+        "embed_tokens.weight": (151936, 4096),
+        "norm.weight": (4096,),
+        "layers.0.mlp.gate_proj.weight": (1 << 28, 4096),
+        "layers.0.self_attn.q_proj.weight": (4096, 4096),
+        "layers.0.self_attn.k_proj.weight": (1024, 4096),
+        "layers.0.self_attn.q_norm.weight": (128,),
+        "layers.0.input_layernorm.weight": (4096,),
+    }
+    sparse.write(models / "text_encoders" / "huge.safetensors", {f"model.{name}": one for name, one in wide.items()})
+    made = graph(
+        clip=("CLIPLoader", {"clip_name": "huge.safetensors", "type": "lumina2"}),
+        text=("CLIPTextEncode", {"clip": "@clip", "text": "a fox"}),
+        show=("PreviewAny", {"source": "@text"}),
+    )
+    for budget in (None, 1 << 30):
+        with engine(memory=budget, dtype="bfloat16") as found:
+            (problem,) = found.check(made).problems
+            assert (problem.node, problem.code) == ("text", "too_large")
+            assert "2200.3 GB of them for huge.safetensors in bfloat16, and this machine has" in problem.message
+            assert "its fp8 or int8 file, which stays packed, about 1100.2 GB" in problem.hint
+            with pytest.raises(gf.InvalidWorkflow):
+                found.run(made)
+            (cost,) = found.costs(made)
+            assert [load.file for load in cost.loads] == ["huge.safetensors"], "its cost is stated all the same"
 
 
 def test_a_run_is_refused_for_the_size_that_its_images_have_and_for_none_that_is_assumed(engine, tmp_path, monkeypatch):

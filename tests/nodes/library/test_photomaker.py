@@ -147,6 +147,22 @@ def test_an_image_changes_what_is_sampled(engine):
     assert not torch.allclose(sampled(), sampled(color=0xF0E020), atol=1e-5)
 
 
+def test_the_cost_counts_what_sees_images(engine, models):
+    tiny_vision.save(models / "clip_vision" / "vit.safetensors")
+    seen = {
+        "1": node("CLIPVisionLoader", clip_name="vit.safetensors"),
+        "2": node("CLIPVisionEncode", clip_vision=["1", 0], image=["6", 0]),
+    }
+    (cost,) = engine.costs(gf.Workflow.from_json(graph() | seen))
+    (without,) = engine.costs(gf.Workflow.from_json(graph(text="a woman in a park")))
+    photomaker = sum(4 * one.numel() for one in tiny_photomaker.weights().values())
+    vit = sum(4 * one.numel() for one in tiny_vision.encoder().parameters())
+    counted = {load.file: load.bytes for load in cost.loads}
+    assert counted["v1.bin"] == pytest.approx(photomaker, rel=0.01)
+    assert counted["vit.safetensors"] == pytest.approx(vit, rel=0.01)
+    assert "v1.bin" not in {load.file for load in without.loads}, "a prompt without the trigger does not load it"
+
+
 def test_identify_knows_the_file_and_whether_it_runs(models, tmp_path):
     found = identify(read_header(models / "photomaker" / "v1.bin"))
     assert found.words == "a PhotoMaker for Stable Diffusion XL (version 1)"

@@ -58,11 +58,12 @@ def test_a_control_net_learns_its_hints_and_loads_here_and_in_diffusers(shape, s
 
 
 def test_a_new_control_net_changes_nothing_and_begins_as_the_u_net(settings, places):
-    from graphflow_nodes.training.control import control_config, new_control
+    from graphflow_nodes.families.new_controls import new_control_for
+    from graphflow_nodes.training.control import new_control
     from graphflow_nodes.training.new_model import new_model
 
     model = new_model(places / "models" / "checkpoints" / "small", 1, settings).model
-    control, unet = new_control(model, control_config(model, "copy"), 0), load_part(model, "denoiser", torch.float32)
+    control, unet = new_control(model, new_control_for(model), 0), load_part(model, "denoiser", torch.float32)
     asked = (torch.randn(1, 4, 8, 8), torch.tensor([500.0]), torch.randn(1, 77, 16))
     down, mid = control(*asked, torch.rand(1, 3, 64, 64), return_dict=False)
     assert all(float(one.abs().max()) == 0 for one in (*down, mid))

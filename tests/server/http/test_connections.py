@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
+import threading
 import time
 from contextlib import ExitStack
 
 import pytest
+from aiohttp import web
 from graphflow_server.http.shares import Shares
 
 WAITING = {"1": {"class_type": "Show", "inputs": {"value": 1}}}
@@ -109,3 +113,27 @@ def test_shares_are_counted_by_address_and_given_back():
     assert [places.take("b") for _ in range(2)] == [True, True] and not places.take("c")
     places.give_back("a")
     assert len(places) == 3 and places.take("c") and not places.take("a")
+
+
+def test_who_hung_up_before_the_answer_as_a_frozen_worker_does_leaves_no_error_in_the_log(serve, monkeypatch, caplog):
+    answered, prepare = threading.Event(), web.WebSocketResponse.prepare
+
+    async def late(response, request):
+        while request.transport is not None and not request.transport.is_closing():
+            await asyncio.sleep(0.01)
+        try:
+            return await prepare(response, request)
+        finally:
+            answered.set()
+
+    monkeypatch.setattr(web.WebSocketResponse, "prepare", late)
+    caplog.set_level(logging.INFO)
+    with serve(paused=True) as server:
+        with connect(server) as connection:
+            connection.sendall(
+                b"GET /workers/connect HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+        assert answered.wait(60)
+        assert eventually(lambda: "499" in caplog.text)
+    assert "Traceback" not in caplog.text

@@ -177,6 +177,19 @@ def test_what_runs_shows_the_progress_of_the_whole_and_can_be_stopped(serve, pag
         page.wait_for("Nothing runs", "Stopped after")
 
 
+@ON_A_SCREEN
+def test_what_waits_begins_where_a_place_is_free_first(serve, page):
+    with serve() as server:
+        page.go(f"{server.url}/")
+        starts = """
+        import('/page/starts.js').then(({startsOf}) => [[20, 5], [20, null], [], null].map(left => {
+          const {starts, end} = startsOf([{id: 'a', expected_seconds: 30}, {id: 'b', expected_seconds: 2}], left)
+          return [starts.get('a'), starts.get('b'), end]
+        }))
+        """
+        assert page.evaluate(starts) == [[5, 20, 35], [None, None, None], [0, 30, 32], [None, None, None]]
+
+
 def test_all_that_runs_is_seen_with_its_worker_and_what_waits_with_its_reason(page, tmp_path):
     with served(tmp_path / "several", queue={"concurrency": 2}) as server:
         for text, client in (("first", "ana"), ("second", "ben"), ("third", "cem")):

@@ -6,7 +6,9 @@ import random
 import signal
 
 import pytest
+from graphflow_server.queue import Submission
 
+from graphflow import Workflow
 from tests.server.queue.watching import event_of, step_of, steps_done
 
 
@@ -25,6 +27,28 @@ def test_a_short_prompt_does_not_wait_for_a_long_one(place, prompt, run):
             assert queue.counts.running == 1
             await queue.cancel(long.prompt_id)
             assert (await queue.wait(long.prompt_id, 240)).state == "cancelled"
+
+    run(check())
+
+
+def test_where_each_client_has_one_prompt_at_work_its_short_one_still_does_not_wait_for_its_long_one(place, run):
+    graph = Workflow.load("workflows/text_to_image.json").set("EmptyLatentImage.batch_size", 1)
+
+    def work(name, steps, client):
+        return Submission(graph.set("KSampler.steps", steps).to_json(), prompt_id=name, client_id=client)
+
+    async def check():
+        async with place.queue(concurrency=4, one_a_client=True) as queue:
+            await queue.submit(work("long", 2000, "anna"))
+            await step_of(queue, "long", 2)
+            for name, steps, client in (("like it", 1000, "anna"), ("short", 4, "anna"), ("other", 2, "bert")):
+                await queue.submit(work(name, steps, client))
+            for name in ("short", "other"):
+                assert (await queue.wait(name, 240)).state == "done"
+            assert {item.id for item in await queue.running()} == {"long"}
+            assert (await queue.waits()) == {"like it": "another prompt of its client is at work"}
+            await queue.cancel("long")
+            await queue.cancel("like it")
 
     run(check())
 

@@ -93,6 +93,23 @@ def test_a_client_that_sees_one_running_prompt_has_one():
     assert turns.choose(waiting("a", "b")).id == "b1"
 
 
+def test_a_short_prompt_of_a_client_runs_beside_its_long_one_of_the_same_model_and_no_other_does():
+    def candidate(number, length, model="sd15", client="a"):
+        return Candidate(number, str(number), client, model=model, length=length)
+
+    turns = Turns(4, one_a_client=True)
+    turns.began("long", "a", model="sd15", length=50.0)
+    unfit = [candidate(0, 50.0), candidate(1, 13.0), candidate(2, 4.0, "flux"), candidate(3, None)]
+    assert turns.choose(unfit) is None
+    assert turns.choose([*unfit, candidate(4, 4.0)]).id == "4"
+    turns.began("4", "a", model="sd15", length=4.0)
+    assert turns.choose([*unfit, candidate(5, 4.0)]) is None, "it is not short beside the other short one"
+    assert turns.choose([*unfit, candidate(5, 50.0, client="b")]).id == "5"
+    turns.ended("4")
+    far = [candidate(at, 50.0) for at in range(PLACES_AHEAD + 1)]
+    assert turns.choose([*far, candidate(99, 4.0)]) is None, "it is too far behind"
+
+
 def test_a_suspect_runs_when_nothing_else_does_and_nothing_is_begun_beside_it():
     turns = Turns(4)
     turns.began("a", "a")
