@@ -158,6 +158,13 @@ def _fuse(width: int) -> dict[str, tuple[int, ...]]:
 QWEN_WORDS = {"vocab_size": 151936, "tie_word_embeddings": True}
 QWEN3_VL_HEADS = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936}
 SDXL_UNET = {"addition_embed_type": "text_time", "addition_time_embed_dim": 256, "use_linear_projection": True}
+LTX_DECODER: dict[str, Any] = {
+    "decoder_block_out_channels": (256, 512, 1024),
+    "decoder_spatio_temporal_scaling": (True, True, True),
+    "upsample_residual": (True, True, True),
+    "upsample_factor": (2, 2, 2),
+    "timestep_conditioning": True,
+}
 WAN_1_3B = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
 KL = {
     "block_out_channels": (128, 256, 512, 512),
@@ -321,6 +328,14 @@ DENOISERS = (
         num_layers=30,
         ffn_dim=14336,
     ),
+    _diffusers("LTX-Video 0.9 to 0.9.8, 2B", "LTXVideoTransformer3DModel"),
+    _diffusers(
+        "LTX-Video 0.9.7, 0.9.8, 13B",
+        "LTXVideoTransformer3DModel",
+        attention_head_dim=128,
+        cross_attention_dim=4096,
+        num_layers=48,
+    ),
     _diffusers("Stable Video Diffusion, XT", "UNetSpatioTemporalConditionModel"),
 )
 ENCODERS = (
@@ -463,6 +478,26 @@ VAES = (
         out_channels=12,
         patch_size=2,
         scale_factor_spatial=16,
+    ),
+    _diffusers("LTX-Video's, 0.9", "AutoencoderKLLTXVideo"),
+    _diffusers(
+        "LTX-Video's, 0.9.1",
+        "AutoencoderKLLTXVideo",
+        decoder_layers_per_block=(5, 6, 7, 8),
+        decoder_inject_noise=(True, True, True, False),
+        **LTX_DECODER,
+    ),
+    _diffusers(
+        "LTX-Video's, from 0.9.5 on",
+        "AutoencoderKLLTXVideo",
+        block_out_channels=(128, 256, 512, 1024, 2048),
+        down_block_types=("LTXVideo095DownBlock3D",) * 4,
+        layers_per_block=(4, 6, 6, 2, 2),
+        decoder_layers_per_block=(5, 5, 5, 5),
+        spatio_temporal_scaling=(True,) * 4,
+        decoder_inject_noise=(False,) * 4,
+        downsample_type=("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+        **LTX_DECODER,
     ),
 )
 

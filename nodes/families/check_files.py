@@ -43,6 +43,7 @@ LOADERS = {
     "image encoder": "CLIPVisionLoader",
     "upscale model": "UpscaleModelLoader",
     "style model": "StyleModelLoader",
+    "latent upscale model": "LatentUpscaleModelLoader",
     "PhotoMaker": "PhotoMakerLoader",
     "model patch": "ModelPatchLoader",
 }

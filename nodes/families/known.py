@@ -13,6 +13,7 @@ from ..model.family import Family, Found
 from . import FAMILIES, recognise, recognise_vae
 from .clip_vision import CLIP_VISION
 from .controls import recognise_control, recognise_gligen, recognise_model_patch
+from .ltx_upsampler import LTX_UPSAMPLER
 from .photomaker import PHOTOMAKER
 from .redux import REDUX
 
@@ -84,6 +85,8 @@ def identify(header: Header) -> Identity:
         return replace(found, supported=True)
     if found.kind == "image encoder":
         return replace(found, supported=_known(_one(CLIP_VISION), header) is not None)
+    if found.kind == "latent upscale model":
+        return replace(found, supported=_known(_one(LTX_UPSAMPLER), header) is not None)
     if found.kind == "PhotoMaker":
         return replace(found, supported=_known(_one(PHOTOMAKER), header) is not None)
     return replace(found, supported=found.kind == "style model" and _known(_one(REDUX), header) is not None)

@@ -28,6 +28,7 @@ __all__ = [
     "VideoFile",
     "can_copy",
     "components",
+    "compressed",
     "copy_streams",
     "facts_of",
     "part_of",
@@ -103,6 +104,18 @@ def facts_of(video: VideoFile) -> VideoFacts:
         rate = _rate(stream)
         frames = int(stream.frames) or sum(1 for _ in container.decode(stream))
         return VideoFacts(rate, frames, str(container.format.name))
+
+
+def compressed(image: Tensor, crf: int) -> Tensor:
+    """An image [H, W, 3] in 0..1 as one frame of H.264 of this quality, read again: float32, sides cut to even ones.
+
+    As diffusers prepares images for LTX models (`apply_image_conditioning_crf`)."""
+    import torch
+    from diffusers.pipelines.ltx2.utils import apply_image_conditioning_crf
+
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    made = apply_image_conditioning_crf(pixels, crf)
+    return torch.from_numpy(made).float() / 255
 
 
 def part_of(whole: Mapping[str, Any], start_time: float, duration: float, strict_duration: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ loaded."""
 from dataclasses import replace
 from typing import Annotated, NamedTuple
 
-from graphflow import Choice, Conditioning, GraphFlowError, Help, Problem, Range, node
+from graphflow import Choice, Conditioning, GraphFlowError, Help, Latent, Problem, Range, node
 
 from ..model.handles import Model
 from ..model.wires import ModelWire
@@ -138,6 +138,21 @@ def model_sampling_flux(
     from ..model.prediction import FluxFlow
 
     return replace(model, sampling=FluxFlow.for_size(width, height, base_shift, max_shift))
+
+
+@node("ModelSamplingLTXV", category="advanced/model", version="1")
+def model_sampling_ltxv(
+    model: ModelWire, max_shift: _Shift = 2.05, base_shift: _Shift = 0.95, latent: Latent | None = None
+) -> ModelWire:
+    """Shift the noise levels of LTX-Video by the number of cells of a latent (4096 without one): linearly from
+    `base_shift` at 1024 to `max_shift` at 4096, and on."""
+    from math import prod
+
+    from ..model.prediction import FluxFlow
+
+    tokens = 4096 if latent is None else prod(latent["samples"].shape[2:])
+    slope = (max_shift - base_shift) / (4096 - 1024)
+    return replace(model, sampling=FluxFlow(tokens * slope + (base_shift - slope * 1024)))
 
 
 @node("RescaleCFG", category="advanced/model", version="2")

@@ -21,6 +21,7 @@ __all__ = [
     "Clip",
     "ClipVision",
     "ControlNet",
+    "LatentUpscaleModel",
     "Model",
     "PhotoMaker",
     "WeightsHandle",
@@ -150,6 +151,11 @@ class ClipVision(WeightsHandle):
 @dataclass(frozen=True, slots=True)
 class StyleModel(WeightsHandle):
     """A network that makes tokens of a text of what an image encoder sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatentUpscaleModel(WeightsHandle):
+    """A network that enlarges latents."""
 
 
 @dataclass(frozen=True, slots=True)

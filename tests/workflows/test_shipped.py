@@ -28,6 +28,7 @@ from tests.nodes.families import (
     tiny_hidream,
     tiny_ideogram4,
     tiny_kandinsky5,
+    tiny_ltx,
     tiny_modern,
     tiny_qwen,
     tiny_svd,
@@ -67,6 +68,7 @@ FILES = {
     **{name: lambda models, name=name: tiny_modern.save(models, name) for name in tiny_modern.FILES},
     **{name: lambda models, name=name: tiny_qwen.save(models, name) for name in tiny_qwen.FILES},
     **{name: lambda models, name=name: tiny_transformers.save_named(models, name) for name in tiny_transformers.FILES},
+    **{name: lambda models, name=name: tiny_ltx.save(models, name) for name in tiny_ltx.FILES},
     tiny_svd.FILE: tiny_svd.save,
     **{name: lambda models, name=name: tiny_wan.save(models, name) for name in tiny_wan.FILES},
     "Chroma1-HD.safetensors": lambda models: denoisers.save_chroma(models, "Chroma1-HD"),
@@ -95,7 +97,7 @@ def test_a_workflow_for_a_model_of_the_user_runs_on_a_small_one_of_its_layout(pa
     if "edit" in path.stem:  # a reference image has a million pixels, however small the image is that is made
         small |= {"steps": 1, "resolution": 96}
     if path.stem.endswith("to_video"):
-        small |= {"length": 5, "video_frames": 3}
+        small |= {"length": 9 if "ltx" in path.stem else 5, "video_frames": 3}
     for node in workflow.to_json():
         inputs = workflow.to_json()[node]["inputs"]
         is_sketch = inputs.get("width") == 64 and inputs.get("height") == 64

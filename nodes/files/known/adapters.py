@@ -21,6 +21,7 @@ FOLDERS = {
     "Control-LoRA": "controlnet",
     "model patch": "model_patches",
     "style model": "style_models",
+    "latent upscale model": "latent_upscale_models",
     "IP-Adapter": "ipadapter",
     "upscale model": "upscale_models",
     "embedding": "embeddings",
@@ -133,6 +134,10 @@ CONTROLS: tuple[tuple[str, Rule], ...] = (
     ("model patch", Rule("wan", ("controlnet_patch_embedding.weight",), variant=lambda keys: "Uni3C")),
     ("IP-Adapter", Rule("flux", ("double_blocks.0.processor.ip_adapter_double_stream_k_proj.weight",))),
     ("IP-Adapter", Rule("", ("image_proj.*", "ip_adapter.*"), variant=_ip_adapter)),
+    (
+        "latent upscale model",
+        Rule("ltx", ("initial_conv.weight", "upsampler.0.weight", "post_upsample_res_blocks.0.conv1.weight")),
+    ),
     ("style model", Rule("flux", ("redux_up.weight", "redux_down.weight"), variant=lambda keys: "Redux")),
     ("style model", Rule("sd1", ("style_embedding",), variant=lambda keys: "T2I-Adapter style")),
     (

@@ -12,6 +12,7 @@ from . import (
     tiny_hidream,
     tiny_ideogram4,
     tiny_kandinsky5,
+    tiny_ltx,
     tiny_modern,
     tiny_qwen,
     tiny_svd,
@@ -74,6 +75,7 @@ DENOISERS = {
     "ideogram4": _named(tiny_ideogram4.FILES, "ideogram4_fp8_scaled.safetensors"),
     "kandinsky5": _named(tiny_kandinsky5.FILES, "kandinsky5lite_t2i.safetensors"),
     "chroma": ("chroma.safetensors", save_chroma),
+    "ltx": _saved(tiny_ltx, "ltxv-13b-0.9.8-distilled-fp8.safetensors"),
     "svd": (tiny_svd.FILE, tiny_svd.save),
     "wan": _saved(tiny_wan, "wan2.1_t2v_1.3B_fp16.safetensors"),
 }
