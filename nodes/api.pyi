@@ -30,6 +30,7 @@ class Imagecompare(Value): ...
 class Int(Value): ...
 class Ipadapter(Value): ...
 class Latent(Value): ...
+class LatentUpscaleModel(Value): ...
 class Load3dCamera(Value): ...
 class LoraModel(Value): ...
 class Losses(Value): ...
@@ -1931,6 +1932,30 @@ def EmptyImage(
     """
     ...
 
+class _EmptyLTXVLatentVideo(Latent):
+    width: Place
+    height: Place
+    length: Place
+    batch_size: Place
+    LATENT: Latent
+def EmptyLTXVLatentVideo(
+    *,
+    width: int | Int = 768,
+    height: int | Int = 512,
+    length: int | Int = 97,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptyLTXVLatentVideo:
+    """A latent of zeros for a video of LTX-Video. `width` and `height` are in pixels, `length` in frames: 8 n + 1.
+
+    `width`: 64 to 16384
+    `height`: 64 to 16384
+    `length`: 1 to 16384
+    `batch_size`: 1 to 4096
+    """
+    ...
+
 class _EmptyLatentImage(Latent):
     width: Place
     height: Place
@@ -3705,6 +3730,202 @@ def KarrasScheduler(
     """
     ...
 
+class _LTXVAddGuide_:
+    vae: Place
+    image: Place
+    frame_idx: Place
+    strength: Place
+
+class _LTXVAddGuide_0(Conditioning, _LTXVAddGuide_): ...
+
+class _LTXVAddGuide_1(Conditioning, _LTXVAddGuide_): ...
+
+class _LTXVAddGuide_2(Latent, _LTXVAddGuide_): ...
+
+class _LTXVAddGuide(tuple[_LTXVAddGuide_0, _LTXVAddGuide_1, _LTXVAddGuide_2], _LTXVAddGuide_):
+    node_id: str
+    positive: _LTXVAddGuide_0
+    negative: _LTXVAddGuide_1
+    latent: _LTXVAddGuide_2
+def LTXVAddGuide(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Vae,
+    latent: Latent,
+    image: Image,
+    frame_idx: int | Int = 0,
+    strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVAddGuide:
+    """Lead a video by an image at one of its frames, or by several images in a row, 8 n + 1 of them. For LTX-Video
+    0.9.5 and later.
+
+    A guide is one or more latent frames behind the video, with the positions of the frames that it stands for; the
+    model looks at them. LTXVCropGuides takes all guides off what the sampler gives.
+
+    `frame_idx`: -9999 to 9999; the frame that the first image stands for; negative numbers count from the end
+    `strength`: 0.0 to 1.0; 1 keeps the image as it is; less lets the model change it
+    """
+    ...
+
+class _LTXVConditioning_:
+    frame_rate: Place
+
+class _LTXVConditioning_0(Conditioning, _LTXVConditioning_): ...
+
+class _LTXVConditioning_1(Conditioning, _LTXVConditioning_): ...
+
+class _LTXVConditioning(tuple[_LTXVConditioning_0, _LTXVConditioning_1], _LTXVConditioning_):
+    node_id: str
+    positive: _LTXVConditioning_0
+    negative: _LTXVConditioning_1
+def LTXVConditioning(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    frame_rate: float | Float | Int = 25.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVConditioning:
+    """State how many frames a second the video has; 25 where this is left out. The model moves things accordingly.
+
+    `frame_rate`: 0.0 to 1000.0
+    """
+    ...
+
+class _LTXVCropGuides_: ...
+
+class _LTXVCropGuides_0(Conditioning, _LTXVCropGuides_): ...
+
+class _LTXVCropGuides_1(Conditioning, _LTXVCropGuides_): ...
+
+class _LTXVCropGuides_2(Latent, _LTXVCropGuides_): ...
+
+class _LTXVCropGuides(tuple[_LTXVCropGuides_0, _LTXVCropGuides_1, _LTXVCropGuides_2], _LTXVCropGuides_):
+    node_id: str
+    positive: _LTXVCropGuides_0
+    negative: _LTXVCropGuides_1
+    latent: _LTXVCropGuides_2
+def LTXVCropGuides(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    latent: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVCropGuides:
+    """Take the guides of LTXVAddGuide off a latent and its conditionings: before it is decoded, or sampled again
+    without them.
+    """
+    ...
+
+class _LTXVImgToVideo_:
+    vae: Place
+    image: Place
+    width: Place
+    height: Place
+    length: Place
+    batch_size: Place
+    strength: Place
+
+class _LTXVImgToVideo_0(Conditioning, _LTXVImgToVideo_): ...
+
+class _LTXVImgToVideo_1(Conditioning, _LTXVImgToVideo_): ...
+
+class _LTXVImgToVideo_2(Latent, _LTXVImgToVideo_): ...
+
+class _LTXVImgToVideo(tuple[_LTXVImgToVideo_0, _LTXVImgToVideo_1, _LTXVImgToVideo_2], _LTXVImgToVideo_):
+    node_id: str
+    positive: _LTXVImgToVideo_0
+    negative: _LTXVImgToVideo_1
+    latent: _LTXVImgToVideo_2
+def LTXVImgToVideo(
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Vae,
+    image: Image,
+    width: int | Int = 768,
+    height: int | Int = 512,
+    length: int | Int = 97,
+    batch_size: int | Int = 1,
+    strength: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVImgToVideo:
+    """The latent of a video that begins with an image, or with the images of a batch; a noise mask keeps them as
+    strongly as `strength` states.
+
+    `width`: 64 to 16384
+    `height`: 64 to 16384
+    `length`: 9 to 16384
+    `batch_size`: 1 to 4096
+    `strength`: 0.0 to 1.0; 1 keeps the image as it is; less lets the model change it
+    """
+    ...
+
+class _LTXVImgToVideoInplace(Latent):
+    vae: Place
+    image: Place
+    strength: Place
+    bypass: Place
+    latent: Latent
+def LTXVImgToVideoInplace(
+    *,
+    vae: Vae,
+    image: Image,
+    latent: Latent,
+    strength: float | Float | Int = 1.0,
+    bypass: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVImgToVideoInplace:
+    """Let the video of a latent begin with an image, or with the images of a batch: they take the place of its first
+    frames, and a noise mask keeps them as strongly as `strength` states.
+
+    `strength`: 0.0 to 1.0; 1 keeps the image as it is; less lets the model change it
+    `bypass`: leave the latent as it is
+    """
+    ...
+
+class _LTXVLatentUpsampler(Latent):
+    samples: Place
+    upscale_model: Place
+    vae: Place
+    LATENT: Latent
+def LTXVLatentUpsampler(
+    *,
+    samples: Latent,
+    upscale_model: LatentUpscaleModel,
+    vae: Vae,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVLatentUpsampler:
+    """Enlarge a video of LTX-Video: twice as many rows and columns, or twice as many frames, as the network was made
+    for. The VAE has the statistics of its latents. A noise mask is left out.
+    """
+    ...
+
+class _LTXVPreprocess(Image):
+    image: Place
+    img_compression: Place
+    output_image: Image
+def LTXVPreprocess(
+    *,
+    image: Image,
+    img_compression: int | Int = 35,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVPreprocess:
+    """Give images the marks of a compressed video, as those that LTX-Video learned from have: an image that is too
+    clean makes a video that stands still. An odd row or column at the end is cut off.
+
+    `img_compression`: 0 to 100; as the CRF of H.264: 0 changes nothing
+    """
+    ...
+
 class _LTXVScheduler(Sigmas):
     steps: Place
     max_shift: Place
@@ -4100,6 +4321,18 @@ def LatentUpscaleBy(
 
     `scale_by`: 0.01 to 8.0
     """
+    ...
+
+class _LatentUpscaleModelLoader(LatentUpscaleModel):
+    model_name: Place
+    LATENT_UPSCALE_MODEL: LatentUpscaleModel
+def LatentUpscaleModelLoader(
+    *,
+    model_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LatentUpscaleModelLoader:
+    """Take a network that enlarges latents out of a file: the upscalers of LTX-Video, in space or in time."""
     ...
 
 class _LoadImage_:
@@ -5018,6 +5251,29 @@ def ModelSamplingFlux(
     `base_shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
     `width`: 16 to 16384
     `height`: 16 to 16384
+    """
+    ...
+
+class _ModelSamplingLTXV(Model):
+    model: Place
+    max_shift: Place
+    base_shift: Place
+    latent: Place
+    MODEL: Model
+def ModelSamplingLTXV(
+    *,
+    model: Model,
+    max_shift: float | Float | Int = 2.05,
+    base_shift: float | Float | Int = 0.95,
+    latent: Latent | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelSamplingLTXV:
+    """Shift the noise levels of LTX-Video by the number of cells of a latent (4096 without one): linearly from
+    `base_shift` at 1024 to `max_shift` at 4096, and on.
+
+    `max_shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
+    `base_shift`: 0.0 to 100.0; larger: more of the steps are spent where there is much noise
     """
     ...
 
