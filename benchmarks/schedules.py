@@ -40,6 +40,9 @@ from graphflow.spi import Arrivals, Progress
 
 FAMILIES = ("text_to_image", "sdxl", "lumina2", "z_image", "sd35", "flux_dev")
 SHARE = 4
+PAYS = {2: 0.5, 4: 0.5}
+"""What the server is given for the cost of shared passes, so that it shares them where two prompts are alike: those of
+models as small as these rarely pay."""
 Digests = dict[tuple[str, int], set[str]]
 """Prompt, and how many shared its passes -> the digests of its image."""
 
@@ -103,7 +106,7 @@ def schedule(
 
 def in_process(folder: Path, number: int, chance: random.Random, work: Mapping[str, gf.Workflow]) -> Digests:
     """A schedule on an engine of this process, with an empty cache."""
-    together = chance.choice([1, SHARE])
+    together = chance.choice([1, 2, SHARE])
     settings = gf.Settings(
         models=(folder / "models",), output_dir=folder / "output", checkpoint_every=0.0, together=together
     )
@@ -132,7 +135,8 @@ async def _with_kills(folder: Path, number: int, chance: random.Random, work: Ma
         chance.shuffle(names)
         kills = sorted(chance.sample(range(len(names)), 2))
         for at, name in enumerate(names):
-            await queue.submit(Submission(work[name].to_json(), prompt_id=name.replace(" ", "-")))
+            prompt_id = name.replace(" ", "-")
+            await queue.submit(Submission(work[name].to_json(), prompt_id=prompt_id, pass_costs=PAYS))
             await asyncio.sleep(chance.choice([0.0, 0.0, 0.2, 1.0]))
             if at in kills and queue.worker.pid is not None:
                 await asyncio.sleep(chance.uniform(0.0, 6.0))

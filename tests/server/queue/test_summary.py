@@ -44,7 +44,7 @@ OF_ONE_SAMPLER = [path for path in sorted(SHIPPED.glob("*.json")) if '"KSampler'
 def test_every_shipped_workflow_with_a_sampler_has_a_text_a_seed_and_a_model(path):
     found = of(json.loads(path.read_text()))
     several = path.stem == "seeds"  # its sampler runs once for each number of a list
-    by_an_image = path.stem == "ip_adapter"  # it has an empty prompt
+    by_an_image = path.stem in ("ip_adapter", "svd_image_to_video")  # an empty prompt, or none
     assert (
         (found["text"] or by_an_image) and found["model"] and isinstance(found["seed"], type(None) if several else int)
     ), found

@@ -10,6 +10,9 @@ const judged = page => page.evaluate(async () => {
   return { name: window.loads.widgets.find(each => each.name === 'image').value, status: answer.status, state }
 })
 
+/** The file that LoadImage names. */
+const loaded = page => page.evaluate(() => window.loads.widgets.find(each => each.name === 'image').value)
+
 await browse({}, async (page, shot) => {
   const asked = []
   page.on('response', answer => { if (/view\?|upload/.test(answer.url())) asked.push([answer.status(), answer.url()]) })
@@ -36,6 +39,7 @@ await browse({}, async (page, shot) => {
   const pasted = await judged(page)
 
   const paint = async (from, to) => {
+    const before = await loaded(page)
     await page.evaluate(() => {
       window.app.canvas.selectNode(window.loads)
       return window.app.extensionManager.command.execute('Comfy.MaskEditor.OpenMaskEditor')
@@ -50,7 +54,7 @@ await browse({}, async (page, shot) => {
     await shot('editor-8-mask')
     await save.click()
     await save.waitFor({ state: 'hidden' })
-    await page.waitForTimeout(1000)
+    await page.waitForFunction(before => window.loads.widgets.find(each => each.name === 'image').value !== before, before, { timeout: 90_000 })
     return judged(page)
   }
   const painted = await paint([650, 420], [720, 460])
