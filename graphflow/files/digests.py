@@ -179,7 +179,7 @@ _WAIT_WRITE_WAIT = 7
 @cache
 def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
     """Linux's call that writes the dirty pages of a file and waits for them. `fsync` makes the disk write its own cache
-    as well, which takes minutes for a folder of ten thousand images. None where there is no such call."""
+    as well, which takes minutes for a folder of ten thousand images. None on other systems."""
     if sys.platform != "linux":
         return None
     import ctypes

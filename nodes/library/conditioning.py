@@ -213,7 +213,7 @@ def inpaint_model_conditioning(
     greyed = (image - 0.5) * (1.0 - repeat_to(cover, len(image)).round().movedim(1, -1)) + 0.5
     added = {"concat_latent_image": encode(device, vae, greyed), "concat_mask": cover}
     latent = {"samples": encode(device, vae, image), **({"noise_mask": cover} if noise_mask else {})}
-    return Sides(_with(positive, added), _with(negative, added), latent)
+    return Sides(with_options(positive, **added), with_options(negative, **added), latent)
 
 
 @node(
@@ -236,10 +236,11 @@ def instruct_pix_to_pix_conditioning(
 
     seen = encode_cut(open_device(settings), vae, pixels)
     added = {"concat_latent_image": seen}
-    return Sides(_with(positive, added), _with(negative, added), {"samples": torch.zeros_like(seen)})
+    return Sides(with_options(positive, **added), with_options(negative, **added), {"samples": torch.zeros_like(seen)})
 
 
-def _with(conditioning: Conditioning, options: Mapping[str, Any]) -> Conditioning:
+def with_options(conditioning: Conditioning, **options: Any) -> Conditioning:
+    """The same texts, with these options beside or in place of their own."""
     return [(embedding, {**before, **options}) for embedding, before in conditioning]
 
 

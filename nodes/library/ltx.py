@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from graphflow import Conditioning, GraphFlowError, Help, Image, Latent, Problem, Range, Settings, node
 
 from ..devices.environment import numerics
+from ..families.kits.ltx_vae import SPACE, TIME
 from ..limits import check_latent, check_pixels
 from ..model.wires import VaeWire
 from ..resampling import resize
+from .conditioning import Sides, with_options
 from .video import needs_package
 from .widgets import MAX_SIDE
 
@@ -25,19 +27,13 @@ _LongLength = Annotated[int, Range(9, MAX_SIDE, 8)]
 _Batch = Annotated[int, Range(1, 4096)]
 _Strength = Annotated[float, Range(0.0, 1.0, 0.01), Help("1 keeps the image as it is; less lets the model change it")]
 _VIDEO_MODELS = "conditioning/video_models"
-_CHANNELS, _SPACE, _TIME = 128, 32, 8
-"""Of the latents of LTX-Video: channels, pixels of a cell, frames of a latent frame after the first."""
+_CHANNELS = 128
+"""Of the latents of LTX-Video."""
 
 
 class LTXConditionings(NamedTuple):
     positive: Conditioning
     negative: Conditioning
-
-
-class LTXVideo(NamedTuple):
-    positive: Conditioning
-    negative: Conditioning
-    latent: Latent
 
 
 class BegunVideo(NamedTuple):
@@ -52,12 +48,12 @@ def _check_length(
     settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
 ) -> Iterator[tuple[str | None, str]]:
     length = literals.get("length")
-    if isinstance(length, int) and (length - 1) % _TIME:
-        less = (length - 1) // _TIME * _TIME + 1
+    if isinstance(length, int) and (length - 1) % TIME:
+        less = (length - 1) // TIME * TIME + 1
         yield (
             "length",
             f"{length} frames: the first frame stands alone and eight more make a latent frame, so a video has "
-            f"{less} or {less + _TIME}",
+            f"{less} or {less + TIME}",
         )
 
 
@@ -69,7 +65,7 @@ def empty_ltxv_latent_video(
     import torch
 
     shape = _shape(batch_size, length, height, width)
-    return {"samples": torch.zeros(shape), "downscale_ratio_spacial": _SPACE}
+    return {"samples": torch.zeros(shape), "downscale_ratio_spacial": SPACE}
 
 
 def _check_rate(
@@ -88,8 +84,9 @@ def ltxv_conditioning(
         raise GraphFlowError(
             [Problem("wrong_rate", "0 frames a second", input="frame_rate", hint="a video stands still: use 24 or 25")]
         )
-    added = {"frame_rate": frame_rate}
-    return LTXConditionings(_with(positive, added), _with(negative, added))
+    return LTXConditionings(
+        with_options(positive, frame_rate=frame_rate), with_options(negative, frame_rate=frame_rate)
+    )
 
 
 @node(
@@ -112,14 +109,14 @@ def ltxv_img_to_video(
     length: _LongLength = 97,
     batch_size: _Batch = 1,
     strength: _Strength = 1.0,
-) -> LTXVideo:
+) -> Sides:
     """The latent of a video that begins with an image, or with the images of a batch; a noise mask keeps them as
     strongly as `strength` states."""
     import torch
 
     _check_vae(vae)
     samples = torch.zeros(_shape(batch_size, length, height, width))
-    return LTXVideo(positive, negative, _begun(settings, vae, {"samples": samples}, image[:length], strength))
+    return Sides(positive, negative, _begun(settings, vae, {"samples": samples}, image[:length], strength))
 
 
 @node("LTXVImgToVideoInplace", category=_VIDEO_MODELS, version="1", lane="device", in_turns=True, environment=numerics)
@@ -137,7 +134,7 @@ def ltxv_img_to_video_inplace(
         return BegunVideo(latent)
     _check_vae(vae)
     samples = _video_of(latent)
-    length = (samples.shape[2] - 1) * _TIME + 1
+    length = (samples.shape[2] - 1) * TIME + 1
     return BegunVideo(_begun(settings, vae, latent, image[:length], strength))
 
 
@@ -153,7 +150,7 @@ def ltxv_add_guide(
         int, Range(-9999, 9999), Help("the frame that the first image stands for; negative numbers count from the end")
     ] = 0,
     strength: _Strength = 1.0,
-) -> LTXVideo:
+) -> Sides:
     """Lead a video by an image at one of its frames, or by several images in a row, 8 n + 1 of them. For LTX-Video
     0.9.5 and later.
 
@@ -169,7 +166,7 @@ def ltxv_add_guide(
     samples = _video_of(latent)
     height, width = samples.shape[-2:]
     frames = samples.shape[2] - _guides(positive, negative, height * width)
-    length = (frames - 1) * _TIME + 1
+    length = (frames - 1) * TIME + 1
     place = frame_idx if frame_idx >= 0 else length + frame_idx
     if not 0 <= place < length:
         raise GraphFlowError(
@@ -182,7 +179,7 @@ def ltxv_add_guide(
                 )
             ]
         )
-    guide = _encoded(settings, vae, image[: length - place], width * _SPACE, height * _SPACE)
+    guide = _encoded(settings, vae, image[: length - place], width * SPACE, height * SPACE)
     added = positions(guide.shape[2], height, width, is_causal=True)
     added[0] += place
     whole = torch.cat([samples, guide.expand(len(samples), -1, -1, -1, -1)], dim=2)
@@ -196,11 +193,11 @@ def ltxv_add_guide(
             for text, options in conditioning
         ]
 
-    return LTXVideo(led(positive), led(negative), {**latent, "samples": whole, "noise_mask": mask})
+    return Sides(led(positive), led(negative), {**latent, "samples": whole, "noise_mask": mask})
 
 
 @node("LTXVCropGuides", category=_VIDEO_MODELS, version="1")
-def ltxv_crop_guides(positive: Conditioning, negative: Conditioning, latent: Latent) -> LTXVideo:
+def ltxv_crop_guides(positive: Conditioning, negative: Conditioning, latent: Latent) -> Sides:
     """Take the guides of LTXVAddGuide off a latent and its conditionings: before it is decoded, or sampled again
     without them."""
     from ..families.ltx import GUIDES
@@ -208,7 +205,7 @@ def ltxv_crop_guides(positive: Conditioning, negative: Conditioning, latent: Lat
     samples = _video_of(latent)
     count = _guides(positive, negative, samples.shape[-2] * samples.shape[-1])
     if not count:
-        return LTXVideo(positive, negative, latent)
+        return Sides(positive, negative, latent)
     cropped = {**latent, "samples": samples[:, :, :-count], "noise_mask": _mask_of(latent, samples)[:, :, :-count]}
 
     def free(conditioning: Conditioning) -> Conditioning:
@@ -216,7 +213,7 @@ def ltxv_crop_guides(positive: Conditioning, negative: Conditioning, latent: Lat
             (text, {name: one for name, one in options.items() if name != GUIDES}) for text, options in conditioning
         ]
 
-    return LTXVideo(free(positive), free(negative), cropped)
+    return Sides(free(positive), free(negative), cropped)
 
 
 @node("LTXVPreprocess", category="image", version="1", check=needs_package)
@@ -236,7 +233,7 @@ def ltxv_preprocess(
 
 
 def _shape(batch: int, length: int, height: int, width: int) -> tuple[int, int, int, int, int]:
-    shape = (batch, _CHANNELS, (length - 1) // _TIME + 1, height // _SPACE, width // _SPACE)
+    shape = (batch, _CHANNELS, (length - 1) // TIME + 1, height // SPACE, width // SPACE)
     check_latent(shape)
     return shape
 
@@ -244,7 +241,7 @@ def _shape(batch: int, length: int, height: int, width: int) -> tuple[int, int, 
 def _begun(settings: Settings, vae: Vae, latent: Mapping[str, Any], images: Tensor, strength: float) -> dict[str, Any]:
     """A latent whose video begins with these images."""
     samples = _video_of(latent)
-    first = _encoded(settings, vae, images, samples.shape[4] * _SPACE, samples.shape[3] * _SPACE)
+    first = _encoded(settings, vae, images, samples.shape[4] * SPACE, samples.shape[3] * SPACE)
     mask, samples = _mask_of(latent, samples), samples.clone()
     frames = first.shape[2]
     samples[:, :, :frames] = first
@@ -324,7 +321,3 @@ def _check_vae(vae: Vae) -> None:
                 )
             ]
         )
-
-
-def _with(conditioning: Conditioning, options: Mapping[str, Any]) -> Conditioning:
-    return [(embedding, {**before, **options}) for embedding, before in conditioning]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple
 from graphflow import Choice, Conditioning, GraphFlowError, Help, Mask, Problem, Range, Settings, Wire, node
 
 from ..limits import check_items
+from .conditioning import with_options
 
 CELL = 8
 """Pixels to a side of a cell of a latent, as these nodes count."""
@@ -33,10 +34,6 @@ class Ranges(NamedTuple):
     TIMESTEPS_RANGE: TimestepsRange
     BEFORE_RANGE: TimestepsRange
     AFTER_RANGE: TimestepsRange
-
-
-def _with(conditioning: Conditioning, **options: Any) -> Conditioning:
-    return [(embedding, {**before, **options}) for embedding, before in conditioning]
 
 
 def _together(*conditionings: Conditioning) -> Conditioning:
@@ -116,7 +113,7 @@ def conditioning_set_area(
     """Let a conditioning act in a rectangle; the model draws it by itself, and its edges fade into what is beside
     it."""
     area = (height // CELL, width // CELL, y // CELL, x // CELL)
-    return _with(conditioning, area=area, strength=strength, set_area_to_bounds=False)
+    return with_options(conditioning, area=area, strength=strength, set_area_to_bounds=False)
 
 
 def _check_shares(
@@ -153,7 +150,7 @@ def conditioning_set_area_percentage(
     """The same with shares of the image in place of pixels."""
     _check_not_empty({"width": width, "height": height})
     area = ("percentage", height, width, y, x)
-    return _with(conditioning, area=area, strength=strength, set_area_to_bounds=False)
+    return with_options(conditioning, area=area, strength=strength, set_area_to_bounds=False)
 
 
 def _check_not_empty(sides: Mapping[str, float]) -> None:
@@ -167,7 +164,7 @@ def _check_not_empty(sides: Mapping[str, float]) -> None:
 @node("ConditioningSetAreaStrength", category="conditioning", version="1")
 def conditioning_set_area_strength(conditioning: Conditioning, strength: _Strength = 1.0) -> Conditioning:
     """State how much a conditioning counts against others at the same place."""
-    return _with(conditioning, strength=strength)
+    return with_options(conditioning, strength=strength)
 
 
 @node("ConditioningSetMask", category="conditioning", display_name="Conditioning (Set Mask)", version="1")
@@ -181,7 +178,7 @@ def conditioning_set_mask(
 def _masked(conditioning: Conditioning, mask: Any, strength: float, set_cond_area: str) -> Conditioning:
     from .masks import batch_of
 
-    return _with(
+    return with_options(
         conditioning,
         mask=batch_of(mask),
         mask_strength=strength,
@@ -193,7 +190,7 @@ def _masked(conditioning: Conditioning, mask: Any, strength: float, set_cond_are
 def conditioning_set_timestep_range(conditioning: Conditioning, start: _Time = 0.0, end: _Time = 1.0) -> Conditioning:
     """Let a conditioning act from one share of the sampling to another. Two of them, combined, edit a prompt on the
     way."""
-    return _with(conditioning, start_percent=start, end_percent=end)
+    return with_options(conditioning, start_percent=start, end_percent=end)
 
 
 @node("ConditioningTimestepsRange", category="advanced/hooks", display_name="Timesteps Range", version="1")
@@ -217,7 +214,7 @@ def _properties(
     if mask is not None:
         conditioning = _masked(conditioning, mask, strength, set_cond_area)
     if timesteps is not None:
-        conditioning = _with(conditioning, start_percent=timesteps[0], end_percent=timesteps[1])
+        conditioning = with_options(conditioning, start_percent=timesteps[0], end_percent=timesteps[1])
     return conditioning
 
 

@@ -12,7 +12,6 @@ from graphflow import (
     GraphFlowError,
     Help,
     Image,
-    Latent,
     Problem,
     Range,
     Settings,
@@ -24,6 +23,7 @@ from ..families.check_files import file_check
 from ..limits import check_latent, check_pixels
 from ..model.wires import ModelWire, VaeWire
 from ..resampling import resize
+from .conditioning import Sides
 from .loaders import ClipVisionHandle, checkpoint_digest, checkpoints, folders
 from .vision import encode_images
 from .widgets import MAX_SIDE
@@ -38,12 +38,6 @@ class ImageOnlyCheckpoint(NamedTuple):
     MODEL: ModelWire
     CLIP_VISION: ClipVisionHandle
     VAE: VaeWire
-
-
-class ImageVideo(NamedTuple):
-    positive: Conditioning
-    negative: Conditioning
-    latent: Latent
 
 
 def check_image_only(
@@ -118,7 +112,7 @@ def svd_img2vid_conditioning(
     augmentation_level: Annotated[
         float, Range(0.0, 10.0, 0.01), Help("noise over the image: more lets the video leave it further")
     ] = 0.0,
-) -> ImageVideo:
+) -> Sides:
     """Let Stable Video Diffusion see the image that a video begins with, and give the empty latent of the video.
 
     The image is cut to the proportions of the video. The negative sees no image. Frames are a batch: VAEDecode gives
@@ -156,7 +150,7 @@ def svd_img2vid_conditioning(
     numbers = {"motion_bucket_id": motion_bucket_id, "fps": fps, "augmentation_level": augmentation_level}
     positive: Conditioning = [(seen, {**numbers, "concat_latent_image": beside})]
     negative: Conditioning = [(torch.zeros_like(seen), {**numbers, "concat_latent_image": torch.zeros_like(beside)})]
-    return ImageVideo(positive, negative, {"samples": torch.zeros(shape)})
+    return Sides(positive, negative, {"samples": torch.zeros(shape)})
 
 
 @node("VideoLinearCFGGuidance", category="sampling/video_models", version="1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from graphflow import Conditioning, GraphFlowError, Image, Latent, Problem, Range, Settings, node
 
@@ -11,6 +11,7 @@ from ..devices.environment import numerics
 from ..limits import check_latent, check_pixels
 from ..model.wires import VaeWire
 from ..resampling import resize
+from .conditioning import Sides, with_options
 from .vision import VisionOutput, hidden_states
 from .widgets import MAX_SIDE
 
@@ -27,12 +28,6 @@ TIME_FACTOR = 4
 """Frames of video of one latent frame, after the first, which is one by itself."""
 GREY = 0.5
 """Of frames that are not known."""
-
-
-class WanVideo(NamedTuple):
-    positive: Conditioning
-    negative: Conditioning
-    latent: Latent
 
 
 def check_length(
@@ -84,7 +79,7 @@ def wan_image_to_video(
     batch_size: _Batch = 1,
     clip_vision_output: VisionOutput | None = None,
     start_image: Image | None = None,
-) -> WanVideo:
+) -> Sides:
     """Let Wan see the first image of a video, or its first images, and give the empty latent of the video.
 
     Without a `start_image` the model for images to videos makes one from the text alone. `clip_vision_output` is taken
@@ -104,7 +99,7 @@ def wan_image_to_video(
         added = {"concat_latent_image": _encoded(settings, vae, video), "concat_mask": mask}
     if clip_vision_output is not None:
         added["clip_vision_output"] = clip_vision_output
-    return WanVideo(_with(positive, added), _with(negative, added), {"samples": torch.zeros(shape)})
+    return Sides(with_options(positive, **added), with_options(negative, **added), {"samples": torch.zeros(shape)})
 
 
 @node(
@@ -129,7 +124,7 @@ def wan_first_last_frame_to_video(
     clip_vision_end_image: VisionOutput | None = None,
     start_image: Image | None = None,
     end_image: Image | None = None,
-) -> WanVideo:
+) -> Sides:
     """Let Wan see how a video begins and how it ends, and give its empty latent. Each may be several images, or be left
     out.
 
@@ -158,7 +153,7 @@ def wan_first_last_frame_to_video(
     if seen:
         states = torch.cat([hidden_states(one) for one in seen], dim=1)
         added["clip_vision_output"] = {"penultimate_hidden_states": states} if len(seen) > 1 else seen[0]
-    return WanVideo(_with(positive, added), _with(negative, added), {"samples": torch.zeros(shape)})
+    return Sides(with_options(positive, **added), with_options(negative, **added), {"samples": torch.zeros(shape)})
 
 
 @node(
@@ -228,10 +223,6 @@ def _encoded(settings: Settings, vae: Vae, frames: Tensor) -> Tensor:
     from ..devices.vae import encode
 
     return encode(open_device(settings), vae, frames[None])
-
-
-def _with(conditioning: Conditioning, options: Mapping[str, Any]) -> Conditioning:
-    return [(embedding, {**before, **options}) for embedding, before in conditioning]
 
 
 def _wrong_vae(vae: Vae, wanted: str, other: str) -> GraphFlowError:
