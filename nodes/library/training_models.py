@@ -141,7 +141,7 @@ def train_text_to_image(
     context: Context,
     model: ModelWire,
     training_set: TrainingSetWire,
-    clip: Annotated[ClipWire | None, Help("its text encoders learn, too; without it only the denoiser does")] = None,
+    clip: Annotated[ClipWire | None, Help("encodes the captions in each step; not needed where the set did")] = None,
     steps: Steps = 1000,
     batch_size: BatchSize = 4,
     learning_rate: LearningRate = 1e-4,
@@ -169,6 +169,7 @@ def train_text_to_image(
     validate_every: ValidateEvery = 0,
     validation_set: TrainingSetWire | None = None,
     state: StateWire | None = None,
+    train_text_encoder: Annotated[bool, Help("off: the text encoders of clip stay as they are")] = True,
 ) -> TrainedModel:
     """Train all weights of a denoiser, and of its text encoders where they are linked: from new weights (NewModel) or
     from given ones.
@@ -208,7 +209,10 @@ def train_text_to_image(
         objective = Objective(model, modules["denoiser"], data, loss, seed, device.device)
     else:
         texts = text_modules(device, clip, gradient_checkpointing)
-        modules |= texts
+        if train_text_encoder:
+            modules |= texts
+        else:
+            texts = {part: module.requires_grad_(False) for part, module in texts.items()}
         tower = TextTower(clip, texts)
         objective = TextObjective(model, modules["denoiser"], data, loss, seed, device.device, tower)
     found = train(
@@ -225,6 +229,80 @@ def train_text_to_image(
     predicts = model.config["prediction"] if prediction != PREDICTIONS[0] else None
     trained = {"weights": by_part(found.weights), "prediction": dict(predicts) if predicts else None, "unit": None}
     return TrainedModel(trained, losses_on_wire(found), found.state)
+
+
+@node(
+    "TrainTextEncoder",
+    category="training/models",
+    display_name="Train Text Encoder",
+    version="1",
+    lane="device",
+    in_turns=True,
+    environment=numerics,
+    check=check_optimizer,
+)
+def train_text_encoder(
+    context: Context,
+    model: Annotated[ModelWire, Help("the one whose prompts it shall encode; it stays as it is")],
+    clip: ClipWire,
+    training_set: TrainingSetWire,
+    steps: Steps = 1000,
+    batch_size: BatchSize = 32,
+    learning_rate: LearningRate = 1e-3,
+    seed: TrainingSeed = 0,
+    lr_scheduler: Scheduler = "constant",
+    lr_warmup_steps: Warmup = 0,
+    optimizer: Optimizer = "AdamW",
+    weight_decay: Decay = 0.01,
+    adam_beta2: AdamBeta2 = 0.999,
+    gradient_accumulation_steps: Accumulation = 1,
+    max_grad_norm: GradNorm = 1.0,
+    ema_decay: EmaDecay = 0.0,
+    mixed_precision: Precision = "auto",
+    gradient_checkpointing: Checkpointing = False,
+    validate_every: ValidateEvery = 0,
+    validation_set: TrainingSetWire | None = None,
+    state: StateWire | None = None,
+) -> TrainedModel:
+    """Train text encoders so that captions tell what images show, before a denoiser of new weights learns from them.
+
+    A small network foretells the latent of an image from the tokens of its caption, and learns together with the text
+    encoders; the loss is the squared error. It is not kept. TrainTextToImage then trains the denoiser on captions that
+    mean something from its first step on. For text encoders of Stable Diffusion 1.x, 2.x and XL.
+    """
+    from ..devices.use import open_device
+    from ..training.denoiser import parameters_of, text_modules
+    from ..training.examples import read_sets
+    from ..training.foretelling import CaptionObjective, foreteller_for
+    from ..training.loop import check_data, precision_of, train
+    from ..training.text import TextTower, check_captions, check_texts
+    from ..training.trained import by_part
+
+    loop = loop_options(locals())
+    data, validation = read_sets(training_set, validation_set, model, encodes=True)
+    check_data(data, loop)
+    for name, one in (("training_set", data), ("validation_set", validation)):
+        if one is not None:
+            check_captions(one, name)
+    device = open_device(context.settings)
+    modules = text_modules(device, clip, gradient_checkpointing)
+    tower = TextTower(clip, modules)
+    check_texts(model, tower)
+    reader = foreteller_for(model, tower, seed).to(device.device)
+    found = train(
+        context,
+        device,
+        parameters_of({**modules, "reader": reader}),
+        CaptionObjective(tower, reader, data, device.device),
+        data,
+        loop,
+        start=state,
+        validation=validation,
+        precision=precision_of(mixed_precision, device.dtype),
+    )
+    weights = by_part(found.weights)
+    del weights["reader"]
+    return TrainedModel({"weights": weights, "prediction": None, "unit": None}, losses_on_wire(found), found.state)
 
 
 @node("ApplyTrainedWeights", category="training/models", display_name="Apply Trained Weights", version="1")

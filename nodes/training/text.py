@@ -18,7 +18,7 @@ from .examples import Example, TrainingSet
 from .objective import Objective
 from .options import LossOptions
 
-__all__ = ["TextObjective", "TextTower", "check_captions"]
+__all__ = ["TextObjective", "TextTower", "check_captions", "check_texts"]
 
 
 class TextTower:
@@ -52,6 +52,12 @@ def check_captions(data: TrainingSet, input: str = "training_set") -> None:
         raise GraphFlowError([Problem("missing_captions", message, input=input, hint=hint)])
 
 
+def check_texts(model: Model, tower: TextTower) -> None:
+    """Raises a Problem where the model takes no conditioning of these text encoders."""
+    with torch.no_grad():
+        check(model, [tuple(tower.encode([""]))], "clip")
+
+
 class TextObjective(Objective):
     """The loss where captions are encoded anew in each step; equal ones of a batch once."""
 
@@ -69,8 +75,7 @@ class TextObjective(Objective):
         super().__init__(model, module, data, options, seed, device, prior)
         self._tower = tower
         self._live: dict[int, Entry] = {}
-        with torch.no_grad():  # text encoders of another family are refused before the first step
-            check(model, [tuple(tower.encode([""]))], "clip")
+        check_texts(model, tower)
 
     def _losses(self, places: Sequence[tuple[Example, tuple[Any, ...]]], options: LossOptions) -> Tensor:
         shown: dict[int, tuple[Entry, str]] = {}
