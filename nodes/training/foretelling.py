@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, scaled_dot_product_attention
 
 from ..model.handles import Model
+from .attention import fast_attention
 from .examples import Example, TrainingSet
 from .randomness import generator
 from .text import TextTower
@@ -95,7 +96,9 @@ class CaptionObjective:
 
     def sum(self, numbers: Sequence[int], step: int) -> Tensor:
         """The losses of examples, added up; 0-d, with gradients. Nothing is drawn, so every step asks the same."""
-        return self._losses([self._data.examples[number] for number in numbers])
+        examples = [self._data.examples[number] for number in numbers]
+        with fast_attention(str(self._device), examples[0].latent):
+            return self._losses(examples)
 
     def fixed(self, data: TrainingSet, levels: int = 4) -> float:
         """The mean loss over a data set."""
