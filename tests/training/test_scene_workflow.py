@@ -22,6 +22,8 @@ FEW = {
     "Train VAE.batch_size": 2,
     "Train Decoder.steps": 1,
     "Train Decoder.batch_size": 2,
+    "Train Text Encoder.steps": 2,
+    "Train Text Encoder.batch_size": 4,
     "Train Text to Image.steps": 2,
     "Train Text to Image.batch_size": 4,
     "KSampler.steps": 1,

@@ -1,15 +1,12 @@
-"""The data of the model of 128 pixels: what it shows, what is held out, and how a training of it resumes."""
+"""The data of the model of 128 pixels: what it shows, and what is held out."""
 
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from training.resumable import Course, averaged, train
 from training.scene_model import new_text_encoder, new_unet, new_vae, the_tokenizer
 from training.scenes import (
     BACKGROUNDS,
@@ -67,28 +64,3 @@ def test_the_modules_fit_in_twenty_megabytes_of_float16(tmp_path):
     modules = (new_vae(), new_unet(), new_text_encoder(tokenizer))
     assert 2 * sum(weight.numel() for module in modules for weight in module.parameters()) < 20e6
     assert tokenizer.tokenize("a soccer ball right of french fries")[1] == "soccer</w>"
-
-
-def test_a_training_that_was_stopped_ends_with_the_same_bits(tmp_path: Path):
-    course = Course(steps=9, rate=1e-2, rise=2)
-
-    def trained(path: Path, stop: int) -> dict[str, torch.Tensor]:
-        torch.manual_seed(0)
-        module = torch.nn.Linear(4, 4)
-
-        def loss_at(step: int) -> torch.Tensor:
-            if step == stop:
-                raise KeyboardInterrupt
-            return module(torch.randn(8, 4, generator=torch.Generator().manual_seed(step))).square().mean()
-
-        train(path, module, course, loss_at)
-        return averaged(path, module).state_dict()
-
-    whole = trained(tmp_path / "whole.pt", stop=-1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.resumable.SAVE_EVERY", -1.0)  # a state after each step
-        with pytest.raises(KeyboardInterrupt):
-            trained(tmp_path / "parts.pt", stop=5)
-    parts = trained(tmp_path / "parts.pt", stop=-1)
-    assert all(torch.equal(parts[name], weight) for name, weight in whole.items())
-    assert (tmp_path / "parts.pt").exists() and not (tmp_path / "parts.new").exists()
