@@ -1,12 +1,13 @@
-"""What the workflow of the model of scenes (`workflows/scenes.json`) needs, as files: images, captions, architecture.
+"""What the workflows of the model of scenes (`workflows/scenes*.json`) need, as files: images, captions, architecture.
 
     python -m training.scene_data output/model
 
 In the folder: `input/scenes`, images of one and of two things with all their captions (`metadata.jsonl`), as many
 captions of the one as of the other, and none of a scene that is held out; `input/drawings`, images for the autoencoder,
-half of them on any colour, so that it learns colours, not ten of them; and `models/checkpoints/scenes`, the configs of
-the networks, without weights. An image is a function of its number, so more images leave those that are there as they
-are.
+half of them on any colour, so that it learns colours, not ten of them; `input/outlines`, the first of the scenes, for
+the ControlNet; `input/sunsets`, scenes of one thing before an evening sky, for the LoRA; and
+`models/checkpoints/scenes`, the configs of the networks, without weights. An image is a function of its number, so more
+images leave those that are there as they are.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from transformers import CLIPTokenizer
 
 from .modules import SHIPPED, noise_schedule
 from .scene_model import new_text_encoder, new_unet, new_vae
-from .scenes import BACKGROUNDS, THINGS, Scene, captions, draw, is_held_out, load_things, singles
+from .scenes import BACKGROUNDS, THINGS, Scene, captions, draw, evening_sky, is_held_out, load_things, singles
 
-__all__ = ["scenes_of", "write_architecture", "write_drawings", "write_scenes"]
+__all__ = ["scenes_of", "write_architecture", "write_drawings", "write_outlines", "write_scenes", "write_sunsets"]
 
-IMAGES, DRAWINGS = 9_000, 2_000
+IMAGES, DRAWINGS, OUTLINES, SUNSETS = 9_000, 2_000, 1_500, 400
 SHARES = {1: 5, 2: 4}
 """Number of things -> images, so that both have the same number of captions (four and five an image)."""
 INDEX = {
@@ -56,12 +59,35 @@ def scenes_of(count: int) -> list[Scene]:
 
 def write_scenes(folder: Path, count: int) -> None:
     """Images with captions."""
+    things = load_things()
+    shown = [(scene, captions(scene)) for scene in scenes_of(count)]
+    _write(folder, shown, lambda number, scene: draw(things, scene, random.Random(f"scene {number}")))
+
+
+def write_outlines(folder: Path, count: int) -> None:
+    """Scenes with one caption each."""
+    things = load_things()
+    shown = [(scene, captions(scene)[number % 4]) for number, scene in enumerate(scenes_of(count))]
+    _write(folder, shown, lambda number, scene: draw(things, scene, random.Random(f"scene {number}")))
+
+
+def write_sunsets(folder: Path, count: int) -> None:
+    """Scenes of one thing before an evening sky, with one caption each that names a background."""
+    things, sky = load_things(), evening_sky()
+    scenes = [scene for scene in scenes_of(2 * count) if len(scene.things) == 1][:count]
+    shown = [(scene, captions(scene)[number % 4]) for number, scene in enumerate(scenes)]
+    _write(folder, shown, lambda number, scene: draw(things, scene, random.Random(f"sunset {number}"), behind=sky))
+
+
+def _write(
+    folder: Path, shown: Sequence[tuple[Scene, str | list[str]]], drawn: Callable[[int, Scene], np.ndarray]
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    things, lines = load_things(), []
-    for number, scene in enumerate(scenes_of(count)):
+    lines = []
+    for number, (scene, text) in enumerate(shown):
         name = f"{number:05}.png"
-        _save(folder / name, draw(things, scene, random.Random(f"scene {number}")))
-        lines.append(json.dumps({"file_name": name, "text": captions(scene)}))
+        _save(folder / name, drawn(number, scene))
+        lines.append(json.dumps({"file_name": name, "text": text}))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -73,7 +99,8 @@ def write_drawings(folder: Path, count: int) -> None:
         rng = random.Random(f"drawing {number}")
         shown = tuple(rng.sample(list(THINGS), 2 if rng.random() < 0.6 else 1))
         colour = tuple(rng.randrange(256) for _ in range(3)) if rng.random() < 0.5 else None
-        _save(folder / f"{number:05}.png", draw(things, Scene(shown, rng.choice(list(BACKGROUNDS))), rng, colour))
+        scene = Scene(shown, rng.choice(list(BACKGROUNDS)))
+        _save(folder / f"{number:05}.png", draw(things, scene, rng, colour))
 
 
 def write_architecture(folder: Path) -> None:
@@ -90,9 +117,9 @@ def write_architecture(folder: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2), encoding="utf-8")
 
 
-def _save(path: Path, pixels: object) -> None:
+def _save(path: Path, pixels: np.ndarray) -> None:
     if not path.exists():
-        Image.fromarray(pixels).save(path, compress_level=6)  # type: ignore[arg-type]
+        Image.fromarray(pixels).save(path, compress_level=6)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -103,6 +130,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     write_scenes(options.folder / "input" / "scenes", options.images)
     write_drawings(options.folder / "input" / "drawings", options.drawings)
+    write_outlines(options.folder / "input" / "outlines", min(options.images, OUTLINES))
+    write_sunsets(options.folder / "input" / "sunsets", min(options.images, SUNSETS))
     write_architecture(options.folder / "models" / "checkpoints" / "scenes")
     print(
         f"{options.images} images with captions, {options.drawings} drawings and the architecture in {options.folder}"

@@ -26,6 +26,7 @@ __all__ = [
     "Scene",
     "captions",
     "draw",
+    "evening_sky",
     "is_held_out",
     "load_things",
     "pairs_of_things",
@@ -183,6 +184,9 @@ BACKGROUNDS = {
 }
 
 
+SKY, HORIZON = (70, 40, 130), (255, 150, 60)
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What an image shows."""
@@ -223,10 +227,13 @@ def draw(
     scene: Scene,
     rng: random.Random | None = None,
     colour: tuple[int, ...] | None = None,
+    behind: Image.Image | None = None,
 ) -> np.ndarray:
     """One image, uint8 [128, 128, 3]; with `rng`, sizes and places vary a little. `colour` replaces the background's
-    own."""
+    own, `behind` all of it."""
     canvas = Image.new("RGBA", (SIZE, SIZE), (*(colour or BACKGROUNDS[scene.background]), 255))
+    if behind is not None:
+        canvas.paste(behind)
     count = len(scene.things)
     for thing, middle in zip(scene.things, MIDDLES[count], strict=True):
         least, greatest = SIDES[count]
@@ -235,6 +242,13 @@ def draw(
         small = things[thing].resize((side, side), Image.Resampling.LANCZOS)
         canvas.alpha_composite(small, (middle - side // 2 + across, (SIZE - side) // 2 + down))
     return np.asarray(canvas.convert("RGB"))
+
+
+def evening_sky() -> Image.Image:
+    """What the LoRA of the model draws behind each thing."""
+    down = np.linspace(0, 1, SIZE)[:, None, None]
+    sky = np.array(SKY) * (1 - down) + np.array(HORIZON) * down
+    return Image.fromarray(np.broadcast_to(sky, (SIZE, SIZE, 3)).astype(np.uint8))
 
 
 def captions(scene: Scene) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from graphflow import (
@@ -160,17 +161,24 @@ def apply_trained_control_net(context: Context, control: TrainedControlWire) -> 
     check=check_prefix,
 )
 def control_net_save(
-    control: TrainedControlWire, context: Context, filename_prefix: str = "controlnet/graphflow"
+    control: TrainedControlWire,
+    context: Context,
+    filename_prefix: str = "controlnet/graphflow",
+    save_dtype: Annotated[str, Choice(("float32", "bfloat16", "float16"))] = "float32",
 ) -> Ui[None]:
     """Write a ControlNet in diffusers' layout, a folder with its config and its weights: for ControlNetLoader (copy it
     into models/controlnet) and for diffusers."""
+    import torch
+
     from ..files.save_folder import save_folder
     from ..training.control import write_control
 
-    folder = context.settings.output_dir
-    metadata = context.metadata()
-    saved = save_folder(lambda target: write_control(control, target, metadata), context, folder, filename_prefix)
-    return Ui({"models": saved})
+    metadata, dtype = context.metadata(), getattr(torch, save_dtype)
+
+    def write(target: Path) -> None:
+        write_control(control, target, metadata, dtype)
+
+    return Ui({"models": save_folder(write, context, context.settings.output_dir, filename_prefix)})
 
 
 def _plain(value: Any) -> Any:

@@ -69,11 +69,16 @@ def check_hints(data: TrainingSet, new: NewControl, input: str = "training_set")
         raise GraphFlowError([Problem("missing_hints", message, input=input, hint=hint)])
 
 
-def write_control(control: Mapping[str, Any], target: Path, metadata: Mapping[str, str]) -> None:
+def write_control(
+    control: Mapping[str, Any], target: Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float32
+) -> None:
     """Fill a folder in diffusers' layout. `control`: `class`, `config` and `weights`, as they are on a wire."""
     stated = {"_class_name": control["class"], **control["config"]}
     (target / "config.json").write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
-    tensors = {name: weight.contiguous() for name, weight in control["weights"].items()}
+    tensors = {
+        name: (weight.to(dtype) if weight.is_floating_point() else weight).contiguous()
+        for name, weight in control["weights"].items()
+    }
     save_file(tensors, target / "diffusion_pytorch_model.safetensors", {"format": "pt", **metadata})
 
 
