@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test suite check lint types docs model clean
 
 demo: .venv/installed
-	$(BIN)/graphflow run workflows/text_to_image.json
+	$(BIN)/graphflow run workflows/two_things.json
 
 # The types are checked beside the tests. What has to run alone is not searched for in all files.
 test: lint
@@ -31,8 +31,8 @@ docs: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
-# The model of the package, from new weights: images with captions, then the workflow that trains it. It takes one to
-# two days of a core; stopped at any time, it goes on where it was. The folder is in output/model/output/diffusers.
+# The larger model of the package, from new weights: images with captions, then the workflow that trains it. It takes
+# about two hours of a core; stopped at any time, it goes on where it was. The folder is in output/model/output/diffusers.
 model: .venv/installed
 	$(BIN)/python -m training.scene_data output/model $(MODEL_DATA)
 	$(BIN)/graphflow run training/workflows/scenes.json --input-dir output/model/input --models output/model/models \

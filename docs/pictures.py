@@ -1,6 +1,6 @@
-"""The images of README.md and of diffusion.md and the thumbnails of the shipped workflows, made anew: `python
-docs/pictures.py` (after a change of the built-in model, of a workflow or of the drawing). `python docs/pictures.py
-NAME ...` makes those of these workflows alone."""
+"""The images of README.md and of diffusion.md and the thumbnails of the shipped workflows, made anew: `python -m
+docs.pictures` (after a change of a built-in model, of a workflow or of the drawing). `python -m docs.pictures NAME ...`
+makes those of these workflows alone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from PIL.PngImagePlugin import PngInfo
 
 import graphflow as gf
 from graphflow.look.draw import to_svg
+from training.scenes import BACKGROUNDS, THINGS
 
 IMAGES = Path(__file__).parent / "images"
-WORKFLOW = Path(__file__).parents[1] / "workflows" / "text_to_image.json"
-WORKFLOWS = WORKFLOW.parent
+WORKFLOWS = Path(__file__).parents[1] / "workflows"
+SHEETS = {"two_things": "demo", "text_to_image": "text_to_image"}
+"""Workflow -> the image that shows its four results."""
 EXAMPLE = WORKFLOWS.parent / "nodes" / "builtin" / "examples" / "graphflow-example.png"
 SIDE, GAP = 192, 8
 LARGEST_THUMBNAIL = 8 << 10
@@ -48,6 +50,7 @@ SEEN = (
     "inpaint_model",
 )
 """Workflows whose images stand in diffusion.md or training.md, each under the name of its file."""
+GROUNDS = tuple(BACKGROUNDS)
 SHOWN_IN_A_STRIP = ("after", "two_halves", "outpainted")
 """Results that the docs show beside what they were made of, and not alone."""
 ASKED = (
@@ -72,20 +75,27 @@ ASKED = (
     "crown on blue",
     "octopus on green",
 )
-"""Every thing that the built-in model draws."""
+"""Every thing that `graphflow-tiny` draws."""
 
 
 def main() -> None:
-    workflow = gf.Workflow.load(WORKFLOW)
-    with tempfile.TemporaryDirectory() as folder, gf.Engine(settings=gf.Settings(output_dir=Path(folder))) as engine:
-        paths = [image.path for image in engine.run(workflow).images]
-        pictures = [Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC) for path in paths]
-        with Image.open(paths[0]) as first:
-            info = PngInfo()
-            info.add_text("prompt", first.text["prompt"])  # type: ignore[attr-defined]
-        (IMAGES / "text_to_image.svg").write_text(to_svg(workflow, engine.registry), encoding="utf-8")
-    sheet(pictures, len(pictures), GAP).save(IMAGES / "demo.png", pnginfo=info, optimize=True)
-    sheet(things(workflow), 10, GAP // 2).save(IMAGES / "graphflow-tiny.png", optimize=True)
+    for name, image in SHEETS.items():
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            gf.Engine(settings=gf.Settings(output_dir=Path(folder))) as engine,
+        ):
+            workflow = gf.Workflow.load(WORKFLOWS / f"{name}.json")
+            paths = [image.path for image in engine.run(workflow).images]
+            drawn = [Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC) for path in paths]
+            with Image.open(paths[0]) as first:
+                info = PngInfo()
+                info.add_text("prompt", first.text["prompt"])  # type: ignore[attr-defined]
+            if name == "text_to_image":
+                (IMAGES / "text_to_image.svg").write_text(to_svg(workflow, engine.registry), encoding="utf-8")
+        sheet(drawn, len(drawn), GAP).save(IMAGES / f"{image}.png", pnginfo=info, optimize=True)
+    sheet(things("text_to_image", ASKED), 10, GAP // 2).save(IMAGES / "graphflow-tiny.png", optimize=True)
+    scenes = [f"{thing} on {GROUNDS[at % len(GROUNDS)]}" for at, thing in enumerate(THINGS)]
+    sheet(things("two_things", scenes), 11, 0).save(IMAGES / "graphflow-scenes.png", optimize=True)
     EXAMPLE.parent.mkdir(exist_ok=True)
     example().save(EXAMPLE, optimize=True)
     workflows(sorted(path.stem for path in WORKFLOWS.glob("*.json")))
@@ -96,7 +106,7 @@ def workflows(names: Sequence[str]) -> None:
     other models gets none: nobody who has only this package could make it."""
     for path in (WORKFLOWS / f"{name}.json" for name in names):
         with tempfile.TemporaryDirectory() as folder:
-            first_of_the_demo().save(Path(folder) / "picture.png")
+            first_apple().save(Path(folder) / "picture.png")
             settings = gf.Settings(output_dir=Path(folder) / "output", input_dir=Path(folder))
             with gf.Engine(settings=settings) as engine:
                 workflow = gf.Workflow.load(path)
@@ -117,10 +127,10 @@ def workflows(names: Sequence[str]) -> None:
             path.with_suffix(".webp").write_bytes(small(whole))
 
 
-def first_of_the_demo() -> Image.Image:
+def first_apple() -> Image.Image:
     """The image that some workflows start from."""
-    with Image.open(IMAGES / "demo.png") as demo:
-        return demo.convert("RGB").crop((0, 0, SIDE, SIDE))
+    with Image.open(IMAGES / "text_to_image.png") as apples:
+        return apples.convert("RGB").crop((0, 0, SIDE, SIDE))
 
 
 def small(image: Image.Image) -> bytes:
@@ -136,11 +146,11 @@ def small(image: Image.Image) -> bytes:
     raise ValueError(f"an image of {image.size} does not fit into {LARGEST_THUMBNAIL} bytes")
 
 
-def things(workflow: gf.Workflow) -> list[Image.Image]:
-    """One picture of each thing, in the model's own size."""
-    found = []
+def things(name: str, texts: Sequence[str]) -> list[Image.Image]:
+    """An image of each text by a shipped workflow, in the model's own size."""
+    found, workflow = [], gf.Workflow.load(WORKFLOWS / f"{name}.json")
     with tempfile.TemporaryDirectory() as folder, gf.Engine(settings=gf.Settings(output_dir=Path(folder))) as engine:
-        for seed, text in enumerate(ASKED):
+        for seed, text in enumerate(texts):
             asked = workflow.set("Positive Prompt.text", text).set("KSampler.seed", seed)
             (image,) = engine.run(asked.set("EmptyLatentImage.batch_size", 1)).images
             found.append(Image.open(image.path).convert("RGB"))

@@ -25,7 +25,7 @@ def test_the_python_of_the_tour_runs(tmp_path, monkeypatch):
 
 def test_the_picture_of_the_demo_carries_its_workflow():
     with Image.open(ROOT / "docs" / "images" / "demo.png") as picture:
-        assert "graphflow-tiny" in picture.text["prompt"]
+        assert "graphflow-scenes" in picture.text["prompt"]
 
 
 def test_every_link_between_the_documents_leads_somewhere():
