@@ -16,9 +16,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from graphflow import Context, GraphFlowError, Problem
+from graphflow import Context, GraphFlowError
 
 from ..devices.use import Device
+from .check_sets import too_few_problem
 from .diverged import Diverged, diverged
 from .optimisers import rate_at
 from .options import LoopOptions
@@ -73,9 +74,7 @@ class Trained:
 def check_data(data: Shown, options: LoopOptions) -> None:
     """Raises a Problem where there are fewer images than a batch."""
     if data.shown < options.batch_size:
-        message = f"an epoch shows {data.shown} images, which is less than a batch of {options.batch_size}"
-        hint = f"set batch_size to {data.shown} or less, or raise repeats"
-        raise GraphFlowError([Problem("too_few_images", message, input="batch_size", hint=hint)])
+        raise GraphFlowError([too_few_problem(data.shown, options.batch_size)])
 
 
 def train(
