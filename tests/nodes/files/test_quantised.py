@@ -77,6 +77,22 @@ def test_fp8_without_scales_is_what_it_is(file):
         assert reader.get("x.weight").dtype == torch.float8_e4m3fn
 
 
+E5M2 = torch.tensor([[0x3C, 0xBC, 0x7B, 0x01], [0x40, 0x00, 0x3D, 0xC2]], dtype=torch.uint8).view(torch.float8_e5m2)
+VALUES = torch.tensor([[1.0, -1.0, 57344.0, 2.0**-16], [2.0, 0.0, 1.25, -3.0]])
+"""What E5M2 is: a sign, five bits of exponent with a bias of 15, two of mantissa."""
+
+
+def test_e5m2_is_read_to_the_bit_plain_and_with_a_scale(file):
+    with TensorReader(file(**{"x.weight": E5M2})) as reader:
+        assert reader.get("x.weight").dtype == torch.float8_e5m2
+        assert torch.equal(reader.get("x.weight").float(), VALUES)
+    stated = note('{"format": "float8_e5m2"}')
+    header = file(**{"x.weight": E5M2, "x.weight_scale": torch.tensor(0.3), "x.comfy_quant": stated})
+    assert layouts_of(header) == {"x": StoredLayer("fp8")}
+    with TensorReader(header) as reader:
+        assert torch.equal(reader.get("x.weight"), VALUES * torch.tensor(0.3))
+
+
 def test_what_the_input_is_multiplied_by_is_part_of_the_weight(file):
     scale = torch.rand(512) + 0.5
     header = file("nvfp4.", **{"nvfp4.pre_quant_scale": scale})
