@@ -1409,10 +1409,12 @@ def ControlNetLoader(
 class _ControlNetSave(NodeRef):
     control: Place
     filename_prefix: Place
+    save_dtype: Place
 def ControlNetSave(
     *,
     control: TrainedControlNet,
     filename_prefix: str | Combo | String = 'controlnet/graphflow',
+    save_dtype: Literal['float32', 'bfloat16', 'float16'] | Combo | String = 'float32',
     id: str | None = None,
     title: str | None = None,
 ) -> _ControlNetSave:
@@ -8010,6 +8012,86 @@ def TrainLora(
     """
     ...
 
+class _TrainTextEncoder_:
+    model: Place
+    clip: Place
+    training_set: Place
+    steps: Place
+    batch_size: Place
+    learning_rate: Place
+    seed: Place
+    lr_scheduler: Place
+    lr_warmup_steps: Place
+    optimizer: Place
+    weight_decay: Place
+    adam_beta2: Place
+    gradient_accumulation_steps: Place
+    max_grad_norm: Place
+    ema_decay: Place
+    mixed_precision: Place
+    gradient_checkpointing: Place
+    validate_every: Place
+    validation_set: Place
+
+class _TrainTextEncoder_0(TrainedWeights, _TrainTextEncoder_): ...
+
+class _TrainTextEncoder_1(Losses, _TrainTextEncoder_): ...
+
+class _TrainTextEncoder_2(TrainingState, _TrainTextEncoder_): ...
+
+class _TrainTextEncoder(tuple[_TrainTextEncoder_0, _TrainTextEncoder_1, _TrainTextEncoder_2], _TrainTextEncoder_):
+    node_id: str
+    trained: _TrainTextEncoder_0
+    losses: _TrainTextEncoder_1
+    state: _TrainTextEncoder_2
+def TrainTextEncoder(
+    *,
+    model: Model,
+    clip: Clip,
+    training_set: TrainingSet,
+    steps: int | Int = 1000,
+    batch_size: int | Int = 32,
+    learning_rate: float | Float | Int = 0.001,
+    seed: int | Int = 0,
+    lr_scheduler: Literal['constant', 'linear', 'cosine', 'warmup_stable_decay'] | Combo | String = 'constant',
+    lr_warmup_steps: int | Int = 0,
+    optimizer: Literal['AdamW', 'Adam', 'Adafactor', 'Lion', 'RMSprop', 'SGD', 'Prodigy', 'AdamW8bit'] | Combo | String = 'AdamW',
+    weight_decay: float | Float | Int = 0.01,
+    adam_beta2: float | Float | Int = 0.999,
+    gradient_accumulation_steps: int | Int = 1,
+    max_grad_norm: float | Float | Int = 1.0,
+    ema_decay: float | Float | Int = 0.0,
+    mixed_precision: Literal['auto', 'no', 'bf16', 'fp16'] | Combo | String = 'auto',
+    gradient_checkpointing: bool | Boolean = False,
+    validate_every: int | Int = 0,
+    validation_set: TrainingSet | None = None,
+    state: TrainingState | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TrainTextEncoder:
+    """Train text encoders so that captions tell what images show, before a denoiser of new weights learns from them.
+
+    A small network foretells the latent of an image from the tokens of its caption, and learns together with the text
+    encoders; the loss is the squared error. It is not kept. TrainTextToImage then trains the denoiser on captions that
+    mean something from its first step on. For text encoders of Stable Diffusion 1.x, 2.x and XL.
+
+    `model`: the one whose prompts it shall encode; it stays as it is
+    `steps`: 0 to 100000000; to make, after those of `state`; 0: what `state` has learnt
+    `batch_size`: 1 to 4096; images of a batch, all from one bucket
+    `learning_rate`: 0.0 to 10.0
+    `seed`: 0 to 18446744073709551615
+    `lr_warmup_steps`: 0 to 1000000
+    `weight_decay`: 0.0 to 10.0
+    `adam_beta2`: 0.0 to 0.99999; of Adam and AdamW
+    `gradient_accumulation_steps`: 1 to 1024; batches of a step
+    `max_grad_norm`: 0.0 to 1000.0; longer gradients are shortened; 0: never
+    `ema_decay`: 0.0 to 0.99999; of an average of the weights; 0: none
+    `mixed_precision`: auto: bf16 on a device that computes in it
+    `gradient_checkpointing`: less memory, a third more time
+    `validate_every`: 0 to 1000000; steps; 0: never
+    """
+    ...
+
 class _TrainTextToImage_:
     model: Place
     training_set: Place
@@ -8038,6 +8120,7 @@ class _TrainTextToImage_:
     gradient_checkpointing: Place
     validate_every: Place
     validation_set: Place
+    train_text_encoder: Place
 
 class _TrainTextToImage_0(TrainedWeights, _TrainTextToImage_): ...
 
@@ -8080,6 +8163,7 @@ def TrainTextToImage(
     validate_every: int | Int = 0,
     validation_set: TrainingSet | None = None,
     state: TrainingState | None = None,
+    train_text_encoder: bool | Boolean = True,
     id: str | None = None,
     title: str | None = None,
 ) -> _TrainTextToImage:
@@ -8089,7 +8173,7 @@ def TrainTextToImage(
     The loss is that of the prediction: noise, velocity (arXiv 2202.00512) or flow (arXiv 2209.03003). The weights that
     learn are float32. Cancelled, killed or trained in parts (`state`), it ends with the same bits.
 
-    `clip`: its text encoders learn, too; without it only the denoiser does
+    `clip`: encodes the captions in each step; not needed where the set did
     `steps`: 0 to 100000000; to make, after those of `state`; 0: what `state` has learnt
     `batch_size`: 1 to 4096; images of a batch, all from one bucket
     `learning_rate`: 0.0 to 10.0
@@ -8110,6 +8194,7 @@ def TrainTextToImage(
     `mixed_precision`: auto: bf16 on a device that computes in it
     `gradient_checkpointing`: less memory, a third more time
     `validate_every`: 0 to 1000000; steps; 0: never
+    `train_text_encoder`: off: the text encoders of clip stay as they are
     """
     ...
 

@@ -62,14 +62,15 @@ class Foreteller(nn.Module):
         down, across = -(-height // PATCH), -(-width // PATCH)
         place = self.place(_waves(down, across).to(tokens.device))[None].expand(len(tokens), -1, -1)
         keys, values = self.key_value(self.tokens(tokens)).chunk(2, -1)
-        found = scaled_dot_product_attention(*(self._split(one) for one in (self.query(place), keys, values)))
+        query, keys, values = (self._split(one) for one in (self.query(place), keys, values))
+        found = scaled_dot_product_attention(query, keys, values)
         x = place + self.attended(found.transpose(1, 2).flatten(2))
         x = self.answer(x + self.further(x))
-        return pixel_shuffle(x.mT.unflatten(2, (down, across)), PATCH)[..., :height, :width]
+        return pixel_shuffle(x.mT.reshape(len(x), -1, down, across), PATCH)[..., :height, :width]
 
     def _split(self, x: Tensor) -> Tensor:
         """[N, T, D] -> [N, heads, T, D / heads]"""
-        return x.unflatten(2, (self._heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self._heads, -1).transpose(1, 2)
 
 
 def foreteller_for(model: Model, tower: TextTower, seed: int) -> Foreteller:

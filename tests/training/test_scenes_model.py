@@ -30,7 +30,7 @@ def test_it_is_small_and_says_what_it_is():
 
 def test_the_demo_shows_what_its_prompt_says():
     workflow = gf.Workflow.load(ROOT / "workflows" / "two_things.json")
-    text = workflow["Positive Prompt"].inputs["text"]
+    text = workflow[workflow.find("Positive Prompt")].inputs["text"]
     assert text == "a cat left of a red apple on a green background"
     scene = Scene(("cat", "red apple"), "green")
     assert right([Asked(scene, text, seed) for seed in range(4)]) >= 3

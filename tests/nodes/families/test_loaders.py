@@ -268,7 +268,7 @@ def test_a_missing_model_file_is_a_problem_that_says_what_the_folder_holds(small
             "4",
             "CheckpointLoaderSimple",
             "ckpt_name",
-            "models/checkpoints holds: graphflow-tiny, old/small.ckpt, small.safetensors",
+            "models/checkpoints holds: graphflow-scenes, graphflow-tiny, old/small.ckpt, small.safetensors",
         )
     ]
     assert any("did you mean 'old/small.ckpt'" in p.hint for p in near if p.hint)
@@ -391,4 +391,4 @@ def test_weights_of_a_variant_are_taken_where_there_are_no_others(tiny_copy, tmp
 def test_a_link_that_leads_nowhere_is_no_model(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "gone.safetensors").symlink_to(tmp_path / "nowhere")
-    assert ModelFolders([tmp_path]).list("checkpoints") == ["graphflow-tiny"]
+    assert ModelFolders([tmp_path]).list("checkpoints") == ["graphflow-scenes", "graphflow-tiny"]

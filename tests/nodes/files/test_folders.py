@@ -59,7 +59,7 @@ def test_a_folder_is_one_model_only_if_it_is_a_model(tmp_path):
     folders = ModelFolders([tmp_path])
     assert folders.list("loras") == [*BUILTIN_LORAS, "trained/b.safetensors"]
     assert folders.list("vae") == ["flux"]
-    assert folders.list("checkpoints") == ["graphflow-tiny", "tiny"]
+    assert folders.list("checkpoints") == ["graphflow-scenes", "graphflow-tiny", "tiny"]
 
 
 @pytest.mark.parametrize("place", ["models", "."])
@@ -90,7 +90,7 @@ def test_folders_elsewhere_are_found_as_comfyui_users_state_them(tmp_path, place
         "big/vae/e.safetensors",
     )
     folders = ModelFolders([tmp_path / "models"])
-    assert folders.list("checkpoints") == ["a.safetensors", "graphflow-tiny"]
+    assert folders.list("checkpoints") == ["a.safetensors", "graphflow-scenes", "graphflow-tiny"]
     assert folders.list("text_encoders") == ["b.safetensors", "c.safetensors"]
     assert folders.list("loras") == ["d.safetensors", *BUILTIN_LORAS]
     assert folders.find("vae", "e.safetensors") == tmp_path / "big/vae/e.safetensors"
