@@ -9,6 +9,7 @@ from ..families.latent_upscalers import FOLDER, check_upsampler
 from ..limits import check_latent
 from ..model.wires import VaeWire
 from .loaders import folders
+from .ltx import VAES
 
 LatentUpscaler = Annotated[Any, Wire("LATENT_UPSCALE_MODEL")]
 
@@ -55,7 +56,7 @@ def ltxv_latent_upsampler(settings: Settings, samples: Latent, upscale_model: La
 
     x = samples["samples"]
     wanted = upscale_model.config.in_channels
-    if vae.family.name != "ltx_vae":
+    if vae.family.name not in VAES:
         raise _refused("wrong_vae", f"this is the {vae.family.title}", "vae", "use the VAE of LTX-Video")
     if x.dim() != 5 or x.shape[1] != wanted:
         found = f"the latent has the shape {list(x.shape)}, this network takes [batch, {wanted}, frames, rows, columns]"
