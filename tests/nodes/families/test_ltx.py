@@ -364,7 +364,7 @@ def test_wrong_inputs_are_named(models):
 def test_relatives_of_other_forms_are_not_taken_for_it(tmp_path):
     timeless = {name: one for name, one in t.vae_file("0.9.5").items() if "time" not in name}
     save_file({name: one.contiguous() for name, one in timeless.items()}, tmp_path / "vae.safetensors")
-    assert recognise_vae(read_header(tmp_path / "vae.safetensors")) is None  # LTX-2's
+    assert recognise_vae(read_header(tmp_path / "vae.safetensors"))[0].name == "ltx2_vae"
     both = {**t.denoiser_file(), "audio_adaln_single.linear.weight": torch.ones(2, 2)}
     save_file({name: one.contiguous() for name, one in both.items()}, tmp_path / "m.safetensors")
     assert recognise(read_header(tmp_path / "m.safetensors")) is None
