@@ -37,9 +37,9 @@ class Pair:
         """[B, *video] and [B, *audio] -> [B, *shape]."""
         import torch
 
-        return torch.cat([video.flatten(1), audio.flatten(1)], dim=1).unflatten(1, self.shape)
+        return torch.cat([video.flatten(1), audio.flatten(1)], dim=1).reshape(-1, *self.shape)
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B, *shape] -> [B, *video] and [B, *audio]."""
-        video, audio = x.flatten(1).split([math.prod(self.video), math.prod(self.audio)], dim=1)
-        return video.unflatten(1, self.video), audio.unflatten(1, self.audio)
+        flat, count = x.flatten(1), math.prod(self.video)
+        return flat[:, :count].reshape(-1, *self.video), flat[:, count:].reshape(-1, *self.audio)

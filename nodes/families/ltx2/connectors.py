@@ -146,6 +146,18 @@ def _table(layout: str, config: Config) -> Table:
     return table
 
 
+_OTHERS = tuple(
+    f"model.diffusion_model.{name}"
+    for name in (
+        "transformer_blocks.*",
+        "*adaln_single.*",
+        "*caption_projection.*",
+        "*patchify_proj.*",
+        "*proj_out.*",
+        "*scale_shift_table",
+    )
+)
+"""The transformer between the connectors: their names do not begin alike in a checkpoint."""
 PART = Part(
     build=f"{__package__}.connectors_network:build",
     layouts={
@@ -154,7 +166,6 @@ PART = Part(
         "diffusers": lambda config: {"": ""},
     },
     title="text connectors of LTX-2",
-    # The names of the connectors do not begin alike in a checkpoint: the other networks of the file are not theirs.
-    unused=("model.diffusion_model.*", "vae.*", "audio_vae.*", "vocoder.*", "text_encoders.*"),
+    unused=(*_OTHERS, "vae.*", "audio_vae.*", "vocoder.*", "text_encoders.*"),
     find=find_named,
 )

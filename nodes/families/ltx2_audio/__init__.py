@@ -132,7 +132,7 @@ def _vocoder(shapes: Mapping[str, Shape]) -> Config | None:
 
 
 def _made_of(generator: Mapping[str, Any]) -> int:
-    return RATE // HOP * math.prod(generator["upsample_factors"])
+    return RATE // HOP * int(math.prod(generator["upsample_factors"]))
 
 
 def _generator(shapes: Mapping[str, Shape]) -> dict[str, Any] | None:

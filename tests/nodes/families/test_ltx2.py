@@ -15,11 +15,14 @@ from diffusers.loaders.single_file_utils import convert_ltx2_transformer_to_diff
 from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.devices.vae import decode, encode
 from graphflow_nodes.families import recognise
+from graphflow_nodes.families.kits.speech import GEMMA as GEMMA_CHAT
+from graphflow_nodes.families.kits.speech import chat_text
 from graphflow_nodes.families.known import identify
 from graphflow_nodes.families.ltx2_files import open_audio_vae
 from graphflow_nodes.families.opened import open_vae
 from graphflow_nodes.files.header import read_header
 from graphflow_nodes.files.load import load_part
+from graphflow_nodes.library.text_generate import FOR_VIDEO
 from graphflow_nodes.model.conditioning import from_wire
 from graphflow_nodes.model.entry import Entry
 from graphflow_nodes.model.pair import Pair
@@ -462,3 +465,48 @@ def test_a_saved_video_has_its_sound(models):
         (sound,), frames = container.streams.audio, sum(1 for _ in container.decode(video=0))
         assert sound.rate == 24000 and sound.channels == 2 and frames == LENGTH
         assert abs(float(container.duration / av.time_base) - LENGTH / 24) < 0.1
+
+
+def test_gemma_writes_a_prompt_as_transformers_class_does(models):
+    """The likeliest words, by the language model behind the connectors and by Gemma3ForCausalLM."""
+    nodes = {"2": shipped()["2"]}
+    given = {"clip": ["2", 0], "prompt": "a fox", "max_length": 6, "sampling_mode": "off"}
+    nodes["4"] = {"class_type": "TextGenerateLTX2Prompt", "inputs": given}
+    (written,) = run(models, {**nodes, **shown("4")}, "4")
+    spiece, ids = SentencePieceProcessor(model_file=str(SPIECE)), []
+    chat = chat_text(GEMMA_CHAT, "a fox", system=FOR_VIDEO)
+    for piece in filter(None, re.split("(<bos>|<start_of_turn>|<end_of_turn>)", chat)):
+        number = spiece.piece_to_id(piece)
+        ids += spiece.encode(piece) if number == spiece.unk_id() else [number]
+    module = t.gemma()
+    for _ in range(6):
+        with torch.inference_mode():
+            states = module(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
+        ids.append(int((module.embed_tokens.weight @ states).argmax()))
+    assert written["generated_text"] and written["generated_text"] == spiece.decode(ids[-6:]).strip()
+
+
+def test_a_latent_with_sound_is_not_saved_as_half_of_it(models):
+    nodes = {key: node for key, node in shipped().items() if key in ("3", "7", "8", "9")}
+    nodes["20"] = {"class_type": "SaveLatent", "inputs": {"samples": ["9", 0], "filename_prefix": "half"}}
+    with engine_of(models) as engine, pytest.raises(gf.GraphFlowError, match="has a sound beside its video"):
+        engine.run(gf.Workflow.from_json(nodes))
+
+
+def test_a_lora_of_the_publisher_changes_both_streams(models):
+    names = [f"diffusion_model.transformer_blocks.0.{name}" for name in ("attn1.to_q", "audio_attn1.to_q")]
+    lora = {}
+    for name, width in zip(names, (64, 32), strict=True):
+        lora |= {f"{name}.lora_A.weight": asking.draw(4, width), f"{name}.lora_B.weight": asking.draw(width, 4)}
+    (models / "loras").mkdir(exist_ok=True)
+    save_file(lora, models / "loras" / "camera.safetensors")
+    found = identify(read_header(models / "loras" / "camera.safetensors"))
+    assert (found.family, found.supported) == ("ltx2", True)
+    nodes = shipped()
+    (plain,) = run(models, nodes, "15")
+    given = {"model": ["1", 0], "lora_name": "camera.safetensors", "strength_model": 1.0}
+    nodes["20"] = {"class_type": "LoraLoaderModelOnly", "inputs": given}
+    nodes["11"]["inputs"]["model"] = ["20", 0]
+    (changed,) = run(models, nodes, "15")
+    for name in ("video_latent", "audio_latent"):
+        assert float((changed[name]["samples"] - plain[name]["samples"]).abs().mean()) > 1e-3
