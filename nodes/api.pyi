@@ -3986,8 +3986,8 @@ def LTXVLatentUpsampler(
     id: str | None = None,
     title: str | None = None,
 ) -> _LTXVLatentUpsampler:
-    """Enlarge a video of LTX-Video: twice as many rows and columns, or twice as many frames, as the network was made
-    for. The VAE has the statistics of its latents. A noise mask is left out.
+    """Enlarge a video of LTX-Video or LTX-2: twice as many rows and columns, or twice as many frames, as the network
+    was made for. The VAE has the statistics of its latents. A noise mask is left out; a sound stays as it is.
     """
     ...
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTX2Pipeline
 from diffusers.loaders.single_file_utils import convert_ltx2_transformer_to_diffusers
+from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.devices.vae import decode, encode
 from graphflow_nodes.families import recognise
@@ -36,7 +37,7 @@ from sentencepiece import SentencePieceProcessor
 
 import graphflow as gf
 
-from . import asking, tiny_ltx, tiny_transformers
+from . import asking, tiny, tiny_ltx, tiny_transformers
 from . import tiny_ltx2 as t
 from .tiny_flow import SPIECE
 from .tiny_flow import save as save_flow
@@ -510,3 +511,55 @@ def test_a_lora_of_the_publisher_changes_both_streams(models):
     (changed,) = run(models, nodes, "15")
     for name in ("video_latent", "audio_latent"):
         assert float((changed[name]["samples"] - plain[name]["samples"]).abs().mean()) > 1e-3
+
+
+def upsampler(scale):
+    kind = LTX2LatentUpsamplerModel(t.CHANNELS, mid_channels=32, num_blocks_per_stage=1, rational_spatial_scale=scale)
+    return tiny.filled(kind, f"ltx2_upsampler{scale}")
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.5])
+def test_a_second_sampling_makes_a_larger_video_with_its_sound(scale, models):
+    """As ComfyUI's templates do: the video is enlarged, its sound goes on, and a second sampler makes both anew."""
+    module = upsampler(scale)
+    weights = {name: one.half().contiguous() for name, one in module.state_dict().items()}
+    if scale == 2.0:
+        del weights["upsampler.blur_down.kernel"]  # files of steps that blur nothing may lack it
+    (models / "latent_upscale_models").mkdir(exist_ok=True)
+    save_file(weights, models / "latent_upscale_models" / f"x{scale}.safetensors")
+    assert identify(read_header(models / "latent_upscale_models" / f"x{scale}.safetensors")).supported
+    nodes = shipped()
+    nodes["20"] = {"class_type": "LatentUpscaleModelLoader", "inputs": {"model_name": f"x{scale}.safetensors"}}
+    larger = {"samples": ["15", 0], "upscale_model": ["20", 0], "vae": ["1", 2]}
+    nodes["21"] = {"class_type": "LTXVLatentUpsampler", "inputs": larger}
+    both = {"video_latent": ["21", 0], "audio_latent": ["15", 1]}
+    nodes["22"] = {"class_type": "LTXVConcatAVLatent", "inputs": both}
+    nodes["23"] = {"class_type": "ManualSigmas", "inputs": {"sigmas": "0.909375, 0.725, 0.421875, 0.0"}}
+    again = {**nodes["14"]["inputs"], "sigmas": ["23", 0], "latent_image": ["22", 0]}
+    nodes["24"] = {"class_type": "SamplerCustomAdvanced", "inputs": again}
+    tiles = {"tile_size": 512, "overlap": 64, "temporal_size": 4096, "temporal_overlap": 8}
+    nodes["25"] = {"class_type": "VAEDecodeTiled", "inputs": {"samples": ["24", 0], "vae": ["1", 2], **tiles}}
+    before, grown, after, images = run(models, {**nodes, **shown("25")}, "15", "21", "24", "25")
+    z, vae = before["video_latent"]["samples"], t.vae()
+    mean, deviation = (one.view(1, -1, 1, 1, 1) for one in (vae.latents_mean, vae.latents_std))
+    with torch.inference_mode():
+        want = (module(z * deviation + mean) - mean) / deviation
+    torch.testing.assert_close(grown["LATENT"]["samples"], want, rtol=0, atol=1e-4)
+    made = after["output"]
+    assert made["samples"].shape == want.shape and made["audio"]["samples"].shape == (1, t.SOUND, 9, t.BINS)
+    assert float((made["audio"]["samples"] - before["audio_latent"]["samples"]).abs().mean()) > 1e-2
+    assert images["IMAGE"].shape == (LENGTH, 32 * want.shape[3], 32 * want.shape[4], 3)
+
+
+def test_half_precision_makes_nearly_the_same_video_and_sound(models):
+    (whole, sound) = run(models, shipped(), "15", "17")
+    here = models.parent
+    settings = gf.Settings(
+        models=(models,), output_dir=here, input_dir=here, temp_dir=here, device="cpu", dtype="bfloat16"
+    )
+    with gf.Engine(settings=settings, cache=gf.Cache(memory=0)) as engine:
+        found = engine.run(gf.Workflow.from_json(shipped()), targets=("15", "17"))
+    for name in ("video_latent", "audio_latent"):
+        got, want = found["15"].outputs[name]["samples"], whole[name]["samples"]
+        assert float((got - want).abs().mean() / want.abs().mean()) < 0.2
+    assert found["17"].outputs["AUDIO"]["waveform"].shape == sound["AUDIO"]["waveform"].shape
