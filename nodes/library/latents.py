@@ -1,6 +1,7 @@
 """Latents: empty ones, larger ones, noised ones, files.
 
-LATENT is a mapping with `samples`, float32 [B,C,h,w], or [B,C,frames,h,w] of videos, in the unit of the VAE.
+LATENT is a mapping with `samples`, float32 [B,C,h,w], or [B,C,frames,h,w] of videos, in the unit of the VAE. That of a
+video with sound has the LATENT of its sound under `audio` (model/pair.py).
 """
 
 from typing import TYPE_CHECKING, Annotated, Any

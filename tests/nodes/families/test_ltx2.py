@@ -2,6 +2,7 @@
 parts against diffusers' classes and pipeline."""
 
 import io
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -301,6 +302,24 @@ def test_files_and_folders_give_the_same_video(models):
         )
         assert torch.equal(images["IMAGE"], want[0]["IMAGE"])
         assert torch.equal(sound["AUDIO"]["waveform"], want[1]["AUDIO"]["waveform"])
+
+
+def test_connectors_in_a_file_of_their_own_are_a_text_encoder(models):
+    """With the prefix that they have in a checkpoint, and without."""
+    nodes = shipped()
+    (want,) = run(models, nodes, "4")
+    for name, prefix in (("a.safetensors", ""), ("b.safetensors", "model.diffusion_model.")):
+        path = models / "text_encoders" / name
+        save_file(
+            {key: one.contiguous() for key, one in t.connectors_file(prefix=prefix).items()},
+            path,
+            {"config": json.dumps(t.NOTES)},
+        )
+        assert identify(read_header(path)).words == "a text encoder: LTX-2 connectors"
+        given = {"clip_name1": name, "clip_name2": GEMMA, "type": "ltxv"}
+        nodes["2"] = {"class_type": "DualCLIPLoader", "inputs": given}
+        (got,) = run(models, nodes, "4")
+        assert torch.equal(got["CONDITIONING"][0][0], want["CONDITIONING"][0][0])
 
 
 def test_the_names_of_the_transformer_are_those_that_diffusers_reads():
