@@ -22,7 +22,7 @@ from typing import Any
 from ...files.convert import Table
 from ...files.header import Header
 from ...model.config import Config
-from ...model.family import Family, Found, Option, Part, Ports
+from ...model.family import Family, Found, Option, Part
 from ...model.prediction import FluxFlow
 from ..kits import flow, language_model, ltx2_vae, ltx_vae
 from ..kits.ltx_notes import notes_of, rope_of
@@ -172,6 +172,5 @@ LTX2 = Family(
         GUIDES: Option("positions", rank=3),
     },
     needs=frozenset({"text"}),
-    ports=Ports(blocks=("transformer_blocks.*",), attentions=("transformer_blocks.*.attn1",)),
     keeps_clean=lambda config: True,
 )

@@ -1,6 +1,7 @@
 """LTX-Video from files to videos: the shipped workflows on small models, every layout and version of their files, and
 the networks against diffusers' classes and pipelines."""
 
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from graphflow_nodes.families.opened import open_vae
 from graphflow_nodes.files.header import read_header
 from graphflow_nodes.library.model_patches import model_sampling_ltxv
 from graphflow_nodes.model.entry import Entry
+from graphflow_nodes.patches.skip_layers import SkipBlocks
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -316,6 +318,26 @@ def test_levels_are_shifted_by_the_number_of_cells(models):
     assert model.prediction.mu == 2.37 and model_sampling_ltxv(model).prediction.mu == pytest.approx(2.05)
     want = 0.95 + (13 * 16 * 24 - 1024) * (2.05 - 0.95) / 3072
     assert model_sampling_ltxv(model, latent=latent).prediction.mu == pytest.approx(want)
+
+
+def test_a_video_is_led_away_from_what_the_network_answers_without_a_block(models):
+    nodes = shipped("ltx_text_to_video")
+    key = key_of(nodes, "SamplerCustom")
+    (plain,) = run(models, nodes, key)
+    given = {"double_layers": "0", "single_layers": "", "scale": 3.0, "start_percent": 0.0, "end_percent": 1.0}
+    nodes["60"] = {"class_type": "SkipLayerGuidanceDiT", "inputs": {"model": ["1", 0], **given, "rescaling_scale": 0.0}}
+    nodes[key]["inputs"]["model"] = ["60", 0]
+    (led,) = run(models, nodes, key)
+    assert float((led["output"]["samples"] - plain["output"]["samples"]).abs().mean()) > 1e-3
+    module, x = deepcopy(t.denoiser()), asking.draw(1, 12, t.CHANNELS)
+    where = {"num_frames": 2, "height": 2, "width": 3, "rope_interpolation_scale": (8 / 24, 32, 32)}
+    text = asking.draw(1, 8, tiny_transformers.T5_WIDTH, seed=1)
+    asked = {"encoder_hidden_states": text, "timestep": torch.tensor([700.0]), "encoder_attention_mask": None, **where}
+    with torch.inference_mode(), SkipBlocks(("transformer_blocks.0",)).around(module):
+        got = module(hidden_states=x, return_dict=False, **asked)[0]
+    del module.transformer_blocks[0]
+    with torch.inference_mode():
+        assert torch.equal(got, module(hidden_states=x, return_dict=False, **asked)[0])
 
 
 def test_the_cost_of_a_video_is_known_from_headers(models):

@@ -454,6 +454,15 @@ def test_a_wrong_latent_is_refused_with_the_way_out(case, models):
         engine.run(gf.Workflow.from_json(nodes))
 
 
+def test_patches_that_know_one_stream_are_refused(models):
+    nodes = shipped()
+    given = {"double_layers": "0", "single_layers": "", "scale": 3.0, "start_percent": 0.0, "end_percent": 1.0}
+    nodes["60"] = {"class_type": "SkipLayerGuidanceDiT", "inputs": {"model": ["1", 0], **given, "rescaling_scale": 0.0}}
+    nodes["11"]["inputs"]["model"] = ["60", 0]
+    with engine_of(models) as engine, pytest.raises(gf.GraphFlowError, match="LTX-2"):
+        engine.run(gf.Workflow.from_json(nodes))
+
+
 def test_the_cost_of_a_video_with_sound_is_known_from_headers(models):
     nodes = gf.Workflow.load(WORKFLOWS / "ltx2_text_to_video.json").to_json()
     with engine_of(models) as engine:
