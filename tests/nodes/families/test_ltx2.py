@@ -591,3 +591,29 @@ def test_half_precision_makes_nearly_the_same_video_and_sound(models):
         got, want = found["15"].outputs[name]["samples"], whole[name]["samples"]
         assert float((got - want).abs().mean() / want.abs().mean()) < 0.2
     assert found["17"].outputs["AUDIO"]["waveform"].shape == sound["AUDIO"]["waveform"].shape
+
+
+def test_each_video_of_a_batch_has_its_own_sound_and_a_kept_sound_stays(models):
+    """What a mask keeps of a sound is the same behind the sampler; its video is made anew beside it."""
+    model, text = asking.model_in(models / "checkpoints" / DEV), [(text_of("2.0")[None], {"frame_rate": 24.0})]
+    sound, kept = asking.draw(2, t.SOUND, 5, t.BINS), torch.ones(1, 5, t.BINS)
+    kept[:, :3] = 0
+    latent = {"samples": torch.zeros(2, t.CHANNELS, 2, 2, 3), "audio": {"samples": sound, "noise_mask": kept}}
+    start, _ = packed(latent, model)
+    context = SimpleNamespace(
+        settings=gf.Settings(device="cpu"), keep=lambda state: None, progress=lambda *_: None, restore=lambda: None
+    )
+    noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(1))
+    guider, sigmas = CFG(model, from_wire(text)), torch.tensor([1.0, 0.7, 0.3, 0.0])
+    made = runs.run(context, guider, SAMPLERS["euler"], sigmas, latent, noise, seed=3).output
+    heard = made["audio"]["samples"]
+    torch.testing.assert_close(heard[:, :, :3], sound[:, :, :3], rtol=0, atol=1e-5)
+    assert float((heard[:, :, 3:] - sound[:, :, 3:]).abs().mean()) > 0.1
+    assert torch.equal(made["audio"]["noise_mask"], kept) and made["samples"].shape == latent["samples"].shape
+    for one in (made["samples"], heard[:, :, 3:]):
+        assert float((one[0] - one[1]).abs().mean()) > 0.1
+    alone = {"samples": latent["samples"][:1], "audio": {"samples": sound[:1], "noise_mask": kept}}
+    first = runs.run(context, guider, SAMPLERS["euler"], sigmas, alone, noise[:1], seed=3).output
+    torch.testing.assert_close(made["samples"][:1], first["samples"], rtol=0, atol=1e-5)
+    with pytest.raises(gf.GraphFlowError, match="2 videos and 1 sounds"):
+        packed({**latent, "audio": alone["audio"]}, model)
