@@ -432,6 +432,16 @@ def test_parts_that_do_not_belong_together_are_named_before_the_run(models):
     assert "64 wide, but LTX-2 (ltx-2.3-22b-dev.safetensors) takes 96" in problems(models, nodes)[0].message
 
 
+def test_weights_and_words_that_gemma_does_not_read_are_warnings(models):
+    nodes = shipped()
+    nodes["4"]["inputs"]["text"] = "a (red:1.4) fox"
+    nodes["5"]["inputs"]["text"] = "word " * 1200
+    with engine_of(models) as engine:
+        found = {warning.code: warning.message for warning in engine.check(gf.Workflow.from_json(nodes)).warnings}
+    assert found["weights_without_effect"].startswith("Gemma 3 reads '(red:1.4)' as plain text")
+    assert found["prompt_cut"].startswith("Gemma 3 reads the first 1,023 of the ")
+
+
 WRONG = {
     "two sounds for one video": ({"8": {"batch_size": 2}}, "1 videos and 2 sounds"),
     "a video in the place of a sound": ({"9": {"audio_latent": ["7", 0]}}, "expected \\[batch, channels, frames, bins"),
