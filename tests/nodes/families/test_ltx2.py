@@ -322,6 +322,33 @@ def test_connectors_in_a_file_of_their_own_are_a_text_encoder(models):
         assert torch.equal(got["CONDITIONING"][0][0], want["CONDITIONING"][0][0])
 
 
+def test_the_vocabulary_of_gemma_comes_with_its_file_or_lies_among_the_tokenizers(models, tmp_path):
+    own, bare = models / "text_encoders" / GEMMA, load_file(models / "text_encoders" / GEMMA)
+    spiece = bare.pop("spiece_model")
+    for name in ("text_encoders", "checkpoints"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoints" / DEV).symlink_to(models / "checkpoints" / DEV)
+    nodes = {key: shipped()[key] for key in ("2", "4")} | shown("4")
+    (want,) = run(models, nodes, "4")
+    save_file(bare, tmp_path / "text_encoders" / GEMMA)
+    with engine_of(tmp_path) as engine, pytest.raises(gf.GraphFlowError, match=r"brings no tokenizer.*spiece_model"):
+        engine.run(gf.Workflow.from_json(nodes))
+    folder = tmp_path / "tokenizers" / "gemma3"
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.model").write_bytes(bytes(spiece.tolist()))
+    (got,) = run(tmp_path, nodes, "4")
+    assert torch.equal(got["CONDITIONING"][0][0], want["CONDITIONING"][0][0])
+    (folder / "tokenizer.model").unlink()
+    written = tiny_transformers.save_vocabulary(tmp_path / "made") / "tokenizer.json"
+    (folder / "tokenizer.json").write_bytes(written.read_bytes())
+    (want,) = run(tmp_path, nodes, "4")
+    (folder / "tokenizer.json").unlink()
+    text = torch.frombuffer(bytearray(written.read_bytes()), dtype=torch.uint8)
+    save_file({**bare, "tokenizer_json": text}, tmp_path / "text_encoders" / GEMMA)
+    (got,) = run(tmp_path, nodes, "4")
+    assert torch.equal(got["CONDITIONING"][0][0], want["CONDITIONING"][0][0]) and own.is_file()
+
+
 def test_the_names_of_the_transformer_are_those_that_diffusers_reads():
     names = set(convert_ltx2_transformer_to_diffusers(t.denoiser_file(prefix="model.diffusion_model.")))
     assert names == set(t.denoiser().state_dict())
