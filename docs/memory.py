@@ -165,6 +165,19 @@ LTX_DECODER: dict[str, Any] = {
     "upsample_factor": (2, 2, 2),
     "timestep_conditioning": True,
 }
+LTX2_TEXT = "diffusers.pipelines.ltx2.connectors"
+CONNECTORS_23: dict[str, Any] = {
+    "rope_type": "split",
+    "per_modality_projections": True,
+    "proj_bias": True,
+    "video_connector_num_attention_heads": 32,
+    "audio_connector_num_attention_heads": 32,
+    "audio_connector_attention_head_dim": 64,
+    "video_connector_num_layers": 8,
+    "audio_connector_num_layers": 8,
+    "video_gated_attn": True,
+    "audio_gated_attn": True,
+}
 WAN_1_3B = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
 KL = {
     "block_out_channels": (128, 256, 512, 512),
@@ -336,6 +349,17 @@ DENOISERS = (
         cross_attention_dim=4096,
         num_layers=48,
     ),
+    _diffusers("LTX-2", "LTX2VideoTransformer3DModel", rope_type="split"),
+    _diffusers(
+        "LTX-2.3",
+        "LTX2VideoTransformer3DModel",
+        rope_type="split",
+        gated_attn=True,
+        audio_gated_attn=True,
+        cross_attn_mod=True,
+        audio_cross_attn_mod=True,
+        use_prompt_embeddings=False,
+    ),
     _diffusers("Stable Video Diffusion, XT", "UNetSpatioTemporalConditionModel"),
 )
 ENCODERS = (
@@ -362,6 +386,9 @@ ENCODERS = (
         },
     ),
     _language("Gemma 2 2B", "Gemma2Model", 2304, 26, 9216, (8, 4), **{"head_dim": 256, "vocab_size": 256000}),
+    _language("Gemma 3 12B", "Gemma3TextModel", 3840, 48, 15360, (16, 8), **{"head_dim": 256, "vocab_size": 262208}),
+    Released("Text connectors of LTX-2", LTX2_TEXT, "LTX2TextConnectors", {"rope_type": "split"}),
+    Released("Text connectors of LTX-2.3", LTX2_TEXT, "LTX2TextConnectors", CONNECTORS_23),
     _language("Qwen3 0.6B", "Qwen3Model", 1024, 28, 3072, (16, 8), **QWEN_WORDS),
     _language("Ovis 2.5 (Qwen3 2B)", "Qwen3Model", 2048, 28, 6144, (16, 8), **QWEN_WORDS),
     _language("Qwen3 4B", "Qwen3Model", 2560, 36, 9728, (32, 8), **QWEN_WORDS),
@@ -499,6 +526,21 @@ VAES = (
         downsample_type=("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
         **LTX_DECODER,
     ),
+    _diffusers("LTX-2's", "AutoencoderKLLTX2Video", decoder_causal=False),
+    _diffusers(
+        "LTX-2.3's",
+        "AutoencoderKLLTX2Video",
+        decoder_causal=False,
+        block_out_channels=(256, 512, 1024, 1024),
+        layers_per_block=(4, 6, 4, 2, 2),
+        decoder_block_out_channels=(256, 512, 512, 1024),
+        decoder_layers_per_block=(4, 6, 4, 2, 2),
+        decoder_spatio_temporal_scaling=(True,) * 4,
+        decoder_inject_noise=(False,) * 5,
+        upsample_type=("spatiotemporal", "spatiotemporal", "temporal", "spatial"),
+        upsample_residual=(False,) * 4,
+        upsample_factor=(2, 2, 1, 2),
+    ),
 )
 
 
@@ -576,7 +618,7 @@ def _header(released: Released) -> Header:
 def _published(network: Released) -> tuple[torch.nn.Module, Mapping[str, Any]]:
     kind = getattr(import_module(network.library), network.name)
     with torch.device("meta"):
-        if network.library == "diffusers":
+        if network.library.startswith("diffusers"):
             module = kind(**network.arguments)
             return module, {**module.config, "_class_name": network.name}
         config = kind.config_class(**network.arguments)

@@ -3732,6 +3732,26 @@ def KarrasScheduler(
     """
     ...
 
+class _LTXAVTextEncoderLoader(Clip):
+    text_encoder: Place
+    ckpt_name: Place
+    device: Place
+    CLIP: Clip
+def LTXAVTextEncoderLoader(
+    *,
+    text_encoder: str | Combo | String,
+    ckpt_name: str | Combo | String,
+    device: Literal['default', 'cpu'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXAVTextEncoderLoader:
+    """Take Gemma 3 out of a file of its own, and the connectors behind it out of a checkpoint of LTX-2.
+
+    The connectors make a text for the video and one for the sound of each prompt. `device` is accepted: parts of models
+    take turns in memory anyway.
+    """
+    ...
+
 class _LTXVAddGuide_:
     vae: Place
     image: Place
@@ -3770,6 +3790,46 @@ def LTXVAddGuide(
     `frame_idx`: -9999 to 9999; the frame that the first image stands for; negative numbers count from the end
     `strength`: 0.0 to 1.0; 1 keeps the image as it is; less lets the model change it
     """
+    ...
+
+class _LTXVAudioVAEDecode(Audio):
+    samples: Place
+    audio_vae: Place
+    AUDIO: Audio
+def LTXVAudioVAEDecode(
+    *,
+    samples: Latent,
+    audio_vae: Vae,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVAudioVAEDecode:
+    """The sound of a latent: stereo, at the rate of the vocoder."""
+    ...
+
+class _LTXVAudioVAELoader(Vae):
+    ckpt_name: Place
+    VAE: Vae
+def LTXVAudioVAELoader(
+    *,
+    ckpt_name: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVAudioVAELoader:
+    """Take the audio VAE and the vocoder out of a checkpoint of LTX-2. It knows sounds, and no images."""
+    ...
+
+class _LTXVConcatAVLatent(Latent):
+    video_latent: Place
+    audio_latent: Place
+    LATENT: Latent
+def LTXVConcatAVLatent(
+    *,
+    video_latent: Latent,
+    audio_latent: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVConcatAVLatent:
+    """Put the latent of a sound beside that of a video: a sampler of LTX-2 makes both at once, so that they fit."""
     ...
 
 class _LTXVConditioning_:
@@ -3820,6 +3880,29 @@ def LTXVCropGuides(
 ) -> _LTXVCropGuides:
     """Take the guides of LTXVAddGuide off a latent and its conditionings: before it is decoded, or sampled again
     without them.
+    """
+    ...
+
+class _LTXVEmptyLatentAudio(Latent):
+    audio_vae: Place
+    frames_number: Place
+    frame_rate: Place
+    batch_size: Place
+    LATENT: Latent
+def LTXVEmptyLatentAudio(
+    *,
+    audio_vae: Vae,
+    frames_number: int | Int = 97,
+    frame_rate: float | Float | Int = 25.0,
+    batch_size: int | Int = 1,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVEmptyLatentAudio:
+    """A latent of zeros for a sound as long as a video: 25 latent frames a second.
+
+    `frames_number`: 1 to 16384; frames of the video: as in EmptyLTXVLatentVideo
+    `frame_rate`: 1.0 to 1000.0; as in LTXVConditioning
+    `batch_size`: 1 to 4096
     """
     ...
 
@@ -3905,8 +3988,8 @@ def LTXVLatentUpsampler(
     id: str | None = None,
     title: str | None = None,
 ) -> _LTXVLatentUpsampler:
-    """Enlarge a video of LTX-Video: twice as many rows and columns, or twice as many frames, as the network was made
-    for. The VAE has the statistics of its latents. A noise mask is left out.
+    """Enlarge a video of LTX-Video or LTX-2: twice as many rows and columns, or twice as many frames, as the network
+    was made for. The VAE has the statistics of its latents. A noise mask is left out; a sound stays as it is.
     """
     ...
 
@@ -3955,6 +4038,26 @@ def LTXVScheduler(
     `stretch`: stretch the levels so that the last one but 0 is `terminal`
     `terminal`: 0.0 to 0.99
     """
+    ...
+
+class _LTXVSeparateAVLatent_:
+    av_latent: Place
+
+class _LTXVSeparateAVLatent_0(Latent, _LTXVSeparateAVLatent_): ...
+
+class _LTXVSeparateAVLatent_1(Latent, _LTXVSeparateAVLatent_): ...
+
+class _LTXVSeparateAVLatent(tuple[_LTXVSeparateAVLatent_0, _LTXVSeparateAVLatent_1], _LTXVSeparateAVLatent_):
+    node_id: str
+    video_latent: _LTXVSeparateAVLatent_0
+    audio_latent: _LTXVSeparateAVLatent_1
+def LTXVSeparateAVLatent(
+    *,
+    av_latent: Latent,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVSeparateAVLatent:
+    """The video and the sound of a latent, each by itself."""
     ...
 
 class _LaplaceScheduler(Sigmas):
@@ -7682,7 +7785,7 @@ def TextGenerate(
 ) -> _TextGenerate:
     """Let the language model among the text encoders write: enlarge a prompt, or describe images.
 
-    Qwen3, Qwen2.5-VL and Qwen3-VL (which see images), Gemma 2, Mistral 3, Ministral 3 and Llama 3.1 write, in the
+    Qwen3, Qwen2.5-VL and Qwen3-VL (which see images), Gemma, Mistral 3, Ministral 3 and Llama 3.1 write, in the
     format of chat that they were trained on. Equal seeds give equal text, also where a run was stopped and made again.
     Of a video one frame of 24 is shown. The second output has the model's thoughts, where it has some.
 

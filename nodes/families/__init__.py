@@ -20,6 +20,7 @@ from .joyimage import JOYIMAGE
 from .kandinsky5 import KANDINSKY5
 from .kits.flux2_vae import FLUX2_VAE
 from .kits.kl_vae import KL_VAE
+from .kits.ltx2_vae import LTX2_VAE
 from .kits.ltx_vae import LTX_VAE
 from .kits.qwen21_vae import QWEN21_VAE
 from .kits.temporal_vae import TEMPORAL_VAE
@@ -28,6 +29,7 @@ from .kits.wan_vae import WAN_VAE
 from .krea2 import KREA2
 from .longcat import LONGCAT
 from .ltx import LTX
+from .ltx2 import LTX2
 from .lumina2 import LUMINA2
 from .ovis import OVIS
 from .qwen_image import QWEN_IMAGE
@@ -67,10 +69,11 @@ FAMILIES: tuple[Family, ...] = (
     FIBO2,
     WAN,
     LTX,
+    LTX2,
     SVD,
 )
 """Of denoisers."""
-VAES: tuple[Family, ...] = (FLUX2_VAE, QWEN21_VAE, WAN22_VAE, TEMPORAL_VAE, LTX_VAE, KL_VAE, WAN_VAE)
+VAES: tuple[Family, ...] = (FLUX2_VAE, QWEN21_VAE, WAN22_VAE, TEMPORAL_VAE, LTX_VAE, LTX2_VAE, KL_VAE, WAN_VAE)
 """Kinds of VAEs; one serves several families of denoisers."""
 
 

@@ -143,7 +143,8 @@ def _encoders(model: Model, clip: Clip, input: str) -> Iterator[tuple[Problem, b
                 f"the prompt is encoded by {_kinds(clip, names)} of {file_of(clip)}{_wide(gives)}, but "
                 f"{model.family.title} ({file_of(model)}) takes {_kinds(model, wanted[0])}{_wide(takes)}",
                 input=input,
-                hint=f"load the text encoders of {model.family.title}: {_loader(len(wanted[0]))}",
+                hint=f"load the text encoders of {model.family.title}: "
+                + (model.family.text_loader or _loader(len(wanted[0]))),
             ),
             True,
         )

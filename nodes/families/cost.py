@@ -19,8 +19,9 @@ from ..devices.device import numerics_of
 from ..devices.machine import memory_of_machine, weights_budget
 from ..devices.sizes import cost_of_sharing, size_of_passes
 from ..model.handles import Model, WeightsHandle
-from .foreseen import Foreseen, concerned, foresee
+from .foreseen import VIDEO, Foreseen, concerned, foresee
 from .kits.speech import head_of, speaker_of
+from .ltx2_audio import LTX2_AUDIO
 from .photomaker import place_of_trigger
 from .weight_bytes import format_of, weight_bytes
 from .work import ImageSize, decoder_work, denoiser_work
@@ -185,7 +186,11 @@ class _Counted:
         if model is not None and "LATENT" in kinds:
             yield self._sampling(node_id, node, model, self._before(node, sizes))
         vae = found.only(node, "VAE")
-        if vae is not None and ("IMAGE" in kinds or "LATENT" in kinds):
+        if vae is not None and vae.family is LTX2_AUDIO:
+            if "AUDIO" in kinds:  # its own work is small
+                yield Stage(node_id, title, self._parts(vae, "vae"), 0)
+                yield Stage(node_id, title, self._parts(vae, "vocoder"), 0)
+        elif vae is not None and ("IMAGE" in kinds or "LATENT" in kinds):
             stated = self._before(node, sizes) if "IMAGE" in kinds else sizes.get(node_id)
             work = decoder_work(vae, self._known(stated), self._itemsize(vae, "vae"))
             yield Stage(node_id, title, self._parts(vae, "vae"), work, size_known=stated is not None)
@@ -256,8 +261,9 @@ def _sizes(order: Mapping[str, Bound]) -> dict[str, ImageSize | None]:
     """The pixels of the images whose latents nodes give, as far as they stand in the graph."""
     found: dict[str, ImageSize | None] = {}
     for node_id, node in order.items():
-        links = [link for name, link in node.links.items() if node.inputs[name].type in ("LATENT", "IMAGE")]
-        before = found.get(links[0].node) if links else None
+        links = {name: link for name, link in node.links.items() if node.inputs[name].type in ("LATENT", "IMAGE")}
+        first = links.get(VIDEO, next(iter(links.values()), None))
+        before = found.get(first.node) if first is not None else None
         width, height, length = (node.literals.get(name) for name in ("width", "height", "length"))
         batch = node.literals.get("batch_size", node.literals.get("video_frames"))
         factor = node.literals.get("scale_by")

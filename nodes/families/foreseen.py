@@ -33,6 +33,8 @@ HANDLES: Mapping[str, type[WeightsHandle]] = {
 }
 """Wire type -> what is on it; loaders give these."""
 FORESEEN = frozenset({*HANDLES, "CONDITIONING", "LATENT", "GUIDER", "HOOKS"})
+VIDEO, SOUND = "video_latent", "audio_latent"
+"""The parts of a latent that is both; the whole is judged as its video, and the sound alone is not judged."""
 HOOKED = frozenset({"HOOKS", "CLIP", "CONDITIONING"})
 """Wire types that carry hooks."""
 
@@ -184,7 +186,7 @@ def _made(found: Foreseen, node: Bound, type: str, name: str) -> Any:
         model = found.only(node, "MODEL")
         return ForeseenGuider(model) if model is not None else None
     if type == "LATENT":
-        return _latent(found, node)
+        return _latent(found, node) if name != SOUND else None
     return None
 
 
@@ -227,4 +229,5 @@ def _latent(found: Foreseen, node: Bound) -> ForeseenLatent | None:
     vae = found.only(node, "VAE")
     if vae is not None:
         return ForeseenLatent(vae.latent, file_of(vae))
-    return next((value for _, value in found.inputs(node, "LATENT")), None)
+    inputs = dict(found.inputs(node, "LATENT"))
+    return inputs[VIDEO] if VIDEO in inputs else next(iter(inputs.values()), None)

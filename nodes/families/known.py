@@ -32,6 +32,8 @@ ENCODERS = (
     "CLIP-G",
     "Qwen3",
     "Gemma 2 2B",
+    "Gemma 3 12B",
+    "LTX-2 connectors",
     "Qwen2.5-VL 7B",
     "T5-XXL",
     "T5-XL",

@@ -15,7 +15,7 @@ from .one_network import check_network, open_network
 __all__ = ["FOLDER", "INPUT", "check_upsampler", "open_upsampler"]
 
 FOLDER, INPUT = "latent_upscale_models", "model_name"
-WHAT, RUNS = "latent upscale model", "the spatial and temporal upscalers of LTX-Video"
+WHAT, RUNS = "latent upscale model", "the spatial and temporal upscalers of LTX-Video and LTX-2"
 
 
 def open_upsampler(path: Path, settings: Settings) -> LatentUpscaleModel:

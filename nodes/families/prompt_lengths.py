@@ -22,6 +22,7 @@ LONGEST: Mapping[str, int] = {
     "qwen25vl": 128_000,
     "qwen3vl": 262_144,
     "gemma2": 8_192,
+    "gemma3": 131_072,
     "mistral3": 131_072,
     "ministral3": 262_144,
     "llama": 131_072,

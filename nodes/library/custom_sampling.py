@@ -391,10 +391,10 @@ def _checked(guider: GuiderHandle) -> GuiderHandle:
 def _sampled(context: Context, noise: Any, guider: Any, sampler: Any, sigmas: Any, latent: Any) -> SampledLatents:
     from ..samplers.noise import kept_noise
     from ..samplers.run import run
-    from ..samplers.start import fitted
+    from ..samplers.start import packed
 
     stepper = checked_sampler(noise, guider, sampler, sigmas)
-    shape, places = fitted(latent, guider.model).shape, latent.get("batch_index")
+    shape, places = packed(latent, guider.model)[0].shape, latent.get("batch_index")
     made, kept = noise.made(shape, places), kept_noise(stepper, shape, noise.seed, places)
     done = run(context, guider.guider(), stepper, sigmas.float().cpu(), latent, made, noise.seed, kept)
     return SampledLatents(done.output, done.denoised)

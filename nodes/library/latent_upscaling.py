@@ -7,8 +7,10 @@ from graphflow import Choice, GraphFlowError, Latent, Problem, Settings, Wire, n
 from ..devices.environment import numerics
 from ..families.latent_upscalers import FOLDER, check_upsampler
 from ..limits import check_latent
+from ..model.pair import AUDIO
 from ..model.wires import VaeWire
 from .loaders import folders
+from .ltx import VAES
 
 LatentUpscaler = Annotated[Any, Wire("LATENT_UPSCALE_MODEL")]
 
@@ -47,29 +49,29 @@ def latent_upscale_model_loader(
     environment=numerics,
 )
 def ltxv_latent_upsampler(settings: Settings, samples: Latent, upscale_model: LatentUpscaler, vae: VaeWire) -> Latent:
-    """Enlarge a video of LTX-Video: twice as many rows and columns, or twice as many frames, as the network was made
-    for. The VAE has the statistics of its latents. A noise mask is left out."""
+    """Enlarge a video of LTX-Video or LTX-2: twice as many rows and columns, or twice as many frames, as the network
+    was made for. The VAE has the statistics of its latents. A noise mask is left out; a sound stays as it is."""
     from ..devices.use import open_device
     from ..families.kits.ltx_vae_network import statistics_of
     from ..families.ltx_upsampler.network import upsampled
 
     x = samples["samples"]
     wanted = upscale_model.config.in_channels
-    if vae.family.name != "ltx_vae":
+    if vae.family.name not in VAES:
         raise _refused("wrong_vae", f"this is the {vae.family.title}", "vae", "use the VAE of LTX-Video")
     if x.dim() != 5 or x.shape[1] != wanted:
         found = f"the latent has the shape {list(x.shape)}, this network takes [batch, {wanted}, frames, rows, columns]"
         raise _refused("wrong_latent", found, "samples", "give it a latent of LTX-Video")
-    factors = (
-        2 if upscale_model.config.temporal_upsample else 1,
-        *((2 if upscale_model.config.spatial_upsample else 1,) * 2),
-    )
-    check_latent((*x.shape[:2], *(side * factor for side, factor in zip(x.shape[2:], factors, strict=True))))
+    config = upscale_model.config
+    in_space = config.get("rational_spatial_scale", 2) if config.spatial_upsample else 1
+    factors = (2 if config.temporal_upsample else 1, in_space, in_space)
+    check_latent((*x.shape[:2], *(round(side * factor) for side, factor in zip(x.shape[2:], factors, strict=True))))
     device = open_device(settings)
     with device.use(vae, "vae") as part:
         statistics = statistics_of(part.module)
     with device.use(upscale_model, "upsampler") as part:
-        return {"samples": device.run(upsampled, part.module, statistics, x)}
+        larger = device.run(upsampled, part.module, statistics, x)
+    return {"samples": larger, **({AUDIO: samples[AUDIO]} if AUDIO in samples else {})}
 
 
 def _refused(code: str, message: str, input: str, hint: str) -> GraphFlowError:

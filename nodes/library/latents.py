@@ -1,6 +1,7 @@
 """Latents: empty ones, larger ones, noised ones, files.
 
-LATENT is a mapping with `samples`, float32 [B,C,h,w], or [B,C,frames,h,w] of videos, in the unit of the VAE.
+LATENT is a mapping with `samples`, float32 [B,C,h,w], or [B,C,frames,h,w] of videos, in the unit of the VAE. That of a
+video with sound has the LATENT of its sound under `audio` (model/pair.py).
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from ..devices.environment import numerics, output_files
 from ..files.prefixes import check_prefix
 from ..files.user_files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
 from ..limits import check_latent
+from ..model.pair import AUDIO
 from ..model.wires import ModelWire
 from ..resampling import CROPS, METHODS, missing_side, resize
 from .widgets import MAX_SIDE, Place8
@@ -144,6 +146,10 @@ def save_latent(samples: Latent, context: Context, filename_prefix: str = "laten
     import torch
     from safetensors.torch import save
 
+    if AUDIO in samples:
+        message = "the latent has a sound beside its video, and a .latent file holds one of the two"
+        hint = "take it apart with LTXVSeparateAVLatent, and save both"
+        raise GraphFlowError([Problem("not_for_sound", message, input="samples", hint=hint)])
     tensors = {"latent_tensor": samples["samples"].contiguous(), "latent_format_version_0": torch.tensor([])}
     folder = context.settings.output_dir
     saved = save_numbered([save(tensors, context.metadata())], context, folder, filename_prefix, ".latent", "output")

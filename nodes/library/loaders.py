@@ -9,6 +9,7 @@ from graphflow import Blocked, Choice, GraphFlowError, Problem, Settings, Wire, 
 
 from ..families.check_files import file_check
 from ..files.folders import ModelFolders
+from ..model.handles import Model
 from ..model.wires import ClipWire, ModelWire, VaeWire
 
 ClipVisionHandle = Annotated[Any, Wire("CLIP_VISION")]
@@ -61,7 +62,7 @@ TWO_ENCODERS = (
     "newbie",
     "ace",
 )
-_Device = Annotated[str, Choice(("default", "cpu"))]
+Device = Annotated[str, Choice(("default", "cpu"))]
 
 
 def folders(settings: Settings) -> ModelFolders:
@@ -81,7 +82,7 @@ def _digest(settings: Settings, kind: str, name: str) -> str:
 
 
 def checkpoint_digest(settings: Settings, ckpt_name: str) -> str:
-    return _with_vocabulary(settings, "checkpoints", ckpt_name)
+    return with_vocabulary(settings, "checkpoints", ckpt_name)
 
 
 def _vae_digest(settings: Settings, vae_name: str) -> str:
@@ -93,10 +94,10 @@ def _unet_digest(settings: Settings, unet_name: str, **_: Any) -> str:
 
 
 def _encoders_digest(settings: Settings, type: str = "", device: str = "", **names: str) -> str:
-    return _with_vocabulary(settings, "text_encoders", *names.values())
+    return with_vocabulary(settings, "text_encoders", *names.values())
 
 
-def _with_vocabulary(settings: Settings, kind: str, *names: str) -> str:
+def with_vocabulary(settings: Settings, kind: str, *names: str) -> str:
     """The digests of files, and of the vocabularies that their text encoders need: those may come after the files."""
     from ..families.kits import vocabularies
     from ..files.header import read_header
@@ -111,7 +112,7 @@ def _with_vocabulary(settings: Settings, kind: str, *names: str) -> str:
 
 
 _Checkpoint = Annotated[str, Choice(checkpoints, "models/checkpoints")]
-_Encoder = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders")]
+Encoder = Annotated[str, Choice(_listed("text_encoders"), "models/text_encoders")]
 
 
 class CheckpointParts(NamedTuple):
@@ -179,9 +180,13 @@ def _parts(settings: Settings, ckpt_name: str) -> tuple[Any, Any, Any]:
         model, (clip, vae) = Blocked(f"{several.message}; {several.hint}"), open_beside(path, settings)
     return (
         model,
-        clip or Blocked(f"{ckpt_name} has no text encoder: load one with CLIPLoader"),
+        clip or Blocked(f"{ckpt_name} has no text encoder: load one with {_text_loader(model)}"),
         vae or Blocked(f"{ckpt_name} has no VAE: load one with VAELoader"),
     )
+
+
+def _text_loader(model: Any) -> str:
+    return (model.family.text_loader if isinstance(model, Model) else "") or "CLIPLoader"
 
 
 @node(
@@ -234,9 +239,9 @@ def unet_loader(
 )
 def clip_loader(
     settings: Settings,
-    clip_name: _Encoder,
+    clip_name: Encoder,
     type: Annotated[str, Choice(ONE_ENCODER)] = "stable_diffusion",
-    device: _Device = "default",
+    device: Device = "default",
 ) -> ClipWire:
     """Take a text encoder out of a file of its own. The file shows which it is: CLIP-L (SD 1.x), H (SD 2.x), G, Qwen3
     (Z-Image), Gemma 2 (Lumina 2), Qwen2.5-VL (Qwen-Image), T5.
@@ -259,10 +264,10 @@ def clip_loader(
 )
 def dual_clip_loader(
     settings: Settings,
-    clip_name1: _Encoder,
-    clip_name2: _Encoder,
+    clip_name1: Encoder,
+    clip_name2: Encoder,
     type: Annotated[str, Choice(TWO_ENCODERS)] = "sdxl",
-    device: _Device = "default",
+    device: Device = "default",
 ) -> ClipWire:
     """Take two text encoders out of files of their own, in either order.
 
@@ -294,9 +299,7 @@ def dual_clip_loader(
     outside=_encoders_digest,
     check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2", "clip_name3"),
 )
-def triple_clip_loader(
-    settings: Settings, clip_name1: _Encoder, clip_name2: _Encoder, clip_name3: _Encoder
-) -> ClipWire:
+def triple_clip_loader(settings: Settings, clip_name1: Encoder, clip_name2: Encoder, clip_name3: Encoder) -> ClipWire:
     """Take the three text encoders of Stable Diffusion 3 out of files of their own, in any order: CLIP-L, CLIP-G and
     T5."""
     from ..families.opened import open_text_encoders
@@ -314,7 +317,7 @@ def triple_clip_loader(
     check=file_check("text_encoders", "text encoder", "clip_name1", "clip_name2", "clip_name3", "clip_name4"),
 )
 def quadruple_clip_loader(
-    settings: Settings, clip_name1: _Encoder, clip_name2: _Encoder, clip_name3: _Encoder, clip_name4: _Encoder
+    settings: Settings, clip_name1: Encoder, clip_name2: Encoder, clip_name3: Encoder, clip_name4: Encoder
 ) -> ClipWire:
     """Take the four text encoders of HiDream out of files of their own, in any order: CLIP-L, CLIP-G, T5 and Llama
     3.1."""

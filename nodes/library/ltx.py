@@ -27,6 +27,8 @@ _LongLength = Annotated[int, Range(9, MAX_SIDE, 8)]
 _Batch = Annotated[int, Range(1, 4096)]
 _Strength = Annotated[float, Range(0.0, 1.0, 0.01), Help("1 keeps the image as it is; less lets the model change it")]
 _VIDEO_MODELS = "conditioning/video_models"
+VAES = ("ltx_vae", "ltx2_vae")
+"""Kinds of VAEs of LTX-Video and LTX-2, whose latents have the same cells."""
 _CHANNELS = 128
 """Of the latents of LTX-Video."""
 
@@ -310,7 +312,7 @@ def _guides(positive: Conditioning, negative: Conditioning, cells: int) -> int:
 
 
 def _check_vae(vae: Vae) -> None:
-    if vae.family.name != "ltx_vae":
+    if vae.family.name not in VAES:
         raise GraphFlowError(
             [
                 Problem(

@@ -111,12 +111,12 @@ def _denoise(
     from ..samplers.guidance import CFG
     from ..samplers.noise import kept_noise, prepare_noise
     from ..samplers.run import check_guider, run
-    from ..samplers.start import fitted
+    from ..samplers.start import packed
     from ..samplers.table import SAMPLERS
 
     guider = CFG(model, from_wire(positive, "positive"), from_wire(negative, "negative"), cfg)
     check_guider(guider, {"positive": "positive", "negative": "negative"})
-    shape, places = fitted(latent, model).shape, latent.get("batch_index")
+    shape, places = packed(latent, model)[0].shape, latent.get("batch_index")
     noise = prepare_noise(shape, seed, batch_index=places) if add_noise else None
     kept = kept_noise(SAMPLERS[sampler_name], shape, seed, places)
     return run(context, guider, SAMPLERS[sampler_name], sigmas, latent, noise, seed, kept).output

@@ -115,7 +115,7 @@ def text_generate(
 ) -> GeneratedText:
     """Let the language model among the text encoders write: enlarge a prompt, or describe images.
 
-    Qwen3, Qwen2.5-VL and Qwen3-VL (which see images), Gemma 2, Mistral 3, Ministral 3 and Llama 3.1 write, in the
+    Qwen3, Qwen2.5-VL and Qwen3-VL (which see images), Gemma, Mistral 3, Ministral 3 and Llama 3.1 write, in the
     format of chat that they were trained on. Equal seeds give equal text, also where a run was stopped and made again.
     Of a video one frame of 24 is shown. The second output has the model's thoughts, where it has some.
     """

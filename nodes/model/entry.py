@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from .hook import Hook
     from .opaque_control import OpaqueControl
+    from .pair import Pair
 
 __all__ = ["Ask", "Control", "Entry"]
 
@@ -83,6 +84,8 @@ class Entry:
     """The changes to the model for this entry's rows only."""
     is_default: bool = False
     """Acts only where no other entry does."""
+    pair: Pair | None = None
+    """The shapes of a video and its sound where a latent is both: set by the sampler, before `prepare`."""
     negative: bool = False
     """It stands on the side that guidance leads away from: set by the sampler, before `prepare`. SDXL's refiner assumes
     another aesthetic score there."""

@@ -174,6 +174,8 @@ class Family:
     prompts: Mapping[str, Sequence[tuple[str, ...]]] = field(default_factory=dict)
     """`type` of the loaders of text encoders -> the sets of encoders, by their names in order, that encode prompts of
     this family. The type "" stands for all types that no family names, "*" for all types."""
+    text_loader: str = ""
+    """The node that loads its text encoders, where the loaders for one to four files do not."""
     text_width: Callable[[Config], int | None] = lambda config: None
     """(config of a `Clip`) -> columns of the text that its encoders give; None: not known before they run."""
     keeps: Mapping[str, int] = field(default_factory=dict)

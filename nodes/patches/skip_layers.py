@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from torch import Tensor
+
 from graphflow import GraphFlowError, Problem
 
 from ..model.handles import Model
@@ -23,7 +25,6 @@ from ..samplers.guidance import NEGATIVE, POSITIVE, GuidancePatch, Side, Step
 from .guidance import Acts
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.nn import Module
 
 __all__ = ["SkipBlocks", "SkipLayers", "SkipLayersOfNegative", "blocks_of"]
@@ -56,10 +57,11 @@ class SkipBlocks(CallPatch):
 
 def _passes_on(forward: Any) -> Any:
     signature = inspect.signature(forward)
+    looks_on = signature.return_annotation in (Tensor, "torch.Tensor")  # LTX-Video's: only one stream goes on
 
     def call(*given: Any, **named: Any) -> Any:
         found = signature.bind(*given, **named).arguments
-        if found.get("encoder_hidden_states") is not None:
+        if found.get("encoder_hidden_states") is not None and not looks_on:
             return found["encoder_hidden_states"], found["hidden_states"]
         return next(iter(found.values()))
 

@@ -20,6 +20,7 @@ from graphflow import GraphFlowError, Problem
 from ..devices.passes import Seat
 from ..devices.sizes import factor
 from ..devices.use import Device
+from ..model.pair import Pair
 from .divided import Helper
 from .guidance import Asking, Guider, Memory, Side, Step, guided, patches_of
 from .questions import Questions
@@ -61,13 +62,15 @@ def denoiser(
     *,
     together: int = 1,
     compare: int = 1,
+    pair: Pair | None = None,
 ) -> Iterator[Denoiser]:
     """A place at the device for one run of a sampler from `x` over the levels `sigmas`, until the end of the block.
 
     The size of its passes is settled here, from what the first level asks. So a run that goes on from a stored state
     has the size that it began with. In passes of its own it compares some with those that `compare` samplers share.
+    `pair`: the shapes in x of a video and its sound, where it is both.
     """
-    asked = Questions(device, guider, x, sigmas)
+    asked = Questions(device, guider, x, sigmas, pair)
     rows, is_split = asked.rows_at_once(x, float(sigmas[0])), device.is_split and asked.can_be_split
     rows = -(-rows // 2) if is_split else rows
     cells, number = asked.cells(x), together if together > 1 else compare

@@ -7,19 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, ones_like
 from torch.nn import functional as F
 
 from graphflow import Context
 
 from ..devices.use import open_device
 from ..model.conditioning import check
+from ..model.pair import AUDIO, Pair
 from .denoiser import KeptRegion, denoiser
 from .guidance import CFG, Guider
 from .looks import looks
 from .loop import sample
 from .preview import preview_jpeg
-from .start import NOTES, fitted
+from .start import NOTES, packed, unpacked
 from .stepper import State, Stepper
 from .trajectory import Trajectory
 from .whole import Outset, WholeRun
@@ -49,7 +50,7 @@ def run(
 ) -> Sampled:
     """Denoise a latent over the levels `sigmas`.
 
-    `noise` is standard normal, on the CPU, of the shape of `fitted(latent, guider.model)`; None: no noise is added, as
+    `noise` is standard normal, on the CPU, of the shape of `packed(latent, guider.model)`; None: no noise is added, as
     for the second part of a run. `kept_noise` is what lies over the parts outside of a noise mask, by default the same.
     `seed` is that of the sampler's own noise. `trajectory` notes what the run passes through. The state is offered to
     the run at each step, and a run that was stopped goes on from it with the same bits.
@@ -61,15 +62,16 @@ def run(
     model, settings = guider.model, context.settings
     format, prediction = model.latent, model.prediction
     device = open_device(settings)
-    samples = fitted(latent, model)
+    samples, pair = packed(latent, model)
     start = (format.into(samples) if samples.any() else samples).to(device.device)
     added = torch.zeros_like(start) if noise is None else noise.to(device.device)
     is_whole = bool(sigmas[0] >= prediction.sigma_max * (1 - 1e-5))
     x = prediction.noised(start, added, sigmas[0], is_whole)
     kept = None
-    if "noise_mask" in latent:
+    mask = _whole_mask(latent, start, pair)
+    if mask is not None:
         behind = added if kept_noise is None else kept_noise.to(device.device)
-        kept = KeptRegion(start, behind, _mask(latent["noise_mask"], start))
+        kept = KeptRegion(start, behind, mask)
     total, last = len(sigmas) - 1, None
     reached = sigmas[-1]
     """The level of x, which is not always the last one: a method may stop above it, as UniPC does."""
@@ -77,7 +79,8 @@ def run(
     coloured = looks().known(format)
 
     def look_at(clean: Tensor) -> Callable[[], bytes] | None:
-        return (lambda: preview_jpeg(format.out(clean), coloured)) if coloured.preview else None
+        shown = clean if pair is None else pair.parts(clean)[0]
+        return (lambda: preview_jpeg(format.out(shown), coloured)) if coloured.preview else None
 
     def on_step(state: State, denoised: Tensor) -> None:
         nonlocal last, reached
@@ -97,14 +100,16 @@ def run(
     if state is not None:
         reached = state.sigmas[-1]
     context.progress(state.index if state is not None else 0, total)
-    with denoiser(device, guider, x, sigmas, kept, together=settings.together, compare=settings.compare) as asked:
+    with denoiser(
+        device, guider, x, sigmas, kept, together=settings.together, compare=settings.compare, pair=pair
+    ) as asked:
         asked.recall(stored or {})
         denoise = asked if trajectory is None else trajectory.listening(asked)
         done = sample(stepper, denoise, x, sigmas, seed, prediction=prediction, state=state, on_step=on_step)
     done = prediction.unnoised(done, reached)
     out = {key: value for key, value in latent.items() if key not in NOTES}
     clean = done if last is None else last
-    sampled = Sampled({**out, "samples": format.out(done).cpu()}, {**out, "samples": format.out(clean).cpu()})
+    sampled = Sampled(*({**out, **unpacked(format.out(one).cpu(), latent, pair)} for one in (done, clean)))
     for made in (sampled.output, sampled.denoised):
         looks().note(made["samples"], format)
     return sampled
@@ -117,6 +122,20 @@ def check_guider(guider: Guider, inputs: Mapping[str, str]) -> None:
     """
     for side in guider.sides(guider.model.prediction.sigma_max):
         check(side.model, side.batches, inputs.get(side.name, side.name))
+
+
+def _whole_mask(latent: Mapping[str, Any], start: Tensor, pair: Pair | None) -> Tensor | None:
+    """The noise mask of a latent, and that of its sound; ones where one of the two has none."""
+    if pair is None:
+        return _mask(latent["noise_mask"], start) if "noise_mask" in latent else None
+    sound = latent[AUDIO]
+    if "noise_mask" not in latent and "noise_mask" not in sound:
+        return None
+    masks = [
+        _mask(one["noise_mask"], part).expand(len(part), *part.shape[1:]) if "noise_mask" in one else ones_like(part)
+        for one, part in zip((latent, sound), pair.parts(start), strict=True)
+    ]
+    return pair.packed(masks[0], masks[1])
 
 
 def _mask(mask: Tensor, start: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Language models as text encoders (Qwen3, Gemma 2, Mistral 3, Llama): their configs from shapes. Imports no torch.
+"""Language models as text encoders (Qwen3, Gemma, Mistral 3, Llama): their configs from shapes. Imports no torch.
 
 Configs are arguments of the transformers config class, with `kind` (a key of KINDS) and `file_format` (the number
 format of the norms in the file). In files they have the names of transformers, with or without `model.` before them;
@@ -81,6 +81,11 @@ YARN = {
     "llama_4_scaling_beta": 0.1,
 }
 """How Ministral 3 reads longer texts than it was trained on first."""
+GEMMA3_ROPE = {
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+"""Of Gemma 3 4B and larger: each sixth layer looks at the whole text."""
 KINDS: Mapping[str, Kind] = {
     "qwen3": Kind(
         title="text encoder Qwen3",
@@ -122,12 +127,24 @@ KINDS: Mapping[str, Kind] = {
         is_it=lambda shapes: _Q_NORM not in shapes and _AFTER in shapes,
         constants={"rope_theta": 1e4, "rms_norm_eps": 1e-6, "head_dim": 256, "query_pre_attn_scalar": 256},
     ),
+    "gemma3": Kind(
+        title="text encoder Gemma 3",
+        in_checkpoint="gemma3_",
+        is_it=lambda shapes: _Q_NORM in shapes and _AFTER in shapes,
+        constants={
+            "rope_parameters": GEMMA3_ROPE,
+            "rms_norm_eps": 1e-6,
+            "query_pre_attn_scalar": 256,
+            "sliding_window": 1024,
+        },
+        sees=True,
+    ),
 }
 
 
 _BEGINNINGS = ("model.language_model.", "language_model.model.", "model.", "")
 """Of the names of a language model, the longest first: by itself, or in a model that sees images."""
-_TOWERS = ("vision_tower.*", "multi_modal_projector.*", "visual.*", "language_model.lm_head.*")
+_TOWERS = ("vision_tower.*", "multi_modal_projector.*", "visual.*", "vision_model.*", "language_model.lm_head.*")
 """The modules beside it in a model that sees images."""
 
 

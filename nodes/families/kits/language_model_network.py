@@ -10,6 +10,8 @@ from torch import Tensor
 from transformers import (
     Gemma2Config,
     Gemma2Model,
+    Gemma3TextConfig,
+    Gemma3TextModel,
     LlamaConfig,
     LlamaModel,
     Ministral3Config,
@@ -24,7 +26,7 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from ...model.config import Config
 from .unet_network import plain
 
-__all__ = ["build", "every_layer", "layers_of", "layers_side_by_side", "states"]
+__all__ = ["build", "embeddings_and_layers", "every_layer", "layers_of", "layers_side_by_side", "states"]
 
 OWN = ("kind", "file_format")
 """The entries of our configs that are not arguments of a class."""
@@ -34,6 +36,7 @@ _CLASSES: dict[str, tuple[Any, Any]] = {
     "mistral3": (MistralConfig, MistralModel),
     "ministral3": (Ministral3Config, Ministral3Model),
     "llama": (LlamaConfig, LlamaModel),
+    "gemma3": (Gemma3TextConfig, Gemma3TextModel),
 }
 
 
@@ -49,6 +52,8 @@ def _plain(kind: str, arguments: dict[str, Any]) -> torch.nn.Module:
     with torch.device("meta"):
         module: Any = model_class(stated)
     module.rotary_emb = type(module.rotary_emb)(config=stated)  # computed, never in files
+    if kind == "gemma3":
+        _scale_words(module, stated.hidden_size)
     built: torch.nn.Module = module
     return built
 
@@ -59,7 +64,7 @@ def _gemma2(config: Config, arguments: dict[str, Any]) -> torch.nn.Module:
     with torch.device("meta"):
         module = Gemma2Model(stated)
     module.rotary_emb = type(module.rotary_emb)(config=stated)
-    module.embed_tokens.register_buffer("embed_scale", torch.tensor(stated.hidden_size**0.5), persistent=False)
+    _scale_words(module, stated.hidden_size)
     format = getattr(torch, config.file_format)
     for name, inner in list(module.named_modules()):
         if isinstance(inner, Gemma2RMSNorm):
@@ -68,6 +73,11 @@ def _gemma2(config: Config, arguments: dict[str, Any]) -> torch.nn.Module:
                 made = _Norm(len(inner.weight), inner.eps, format)
             setattr(module.get_submodule(parent), last, made)
     return module
+
+
+def _scale_words(module: torch.nn.Module, width: int) -> None:
+    """Gemma's vectors of words are multiplied by the root of their width: a number that no file holds."""
+    module.get_submodule("embed_tokens").register_buffer("embed_scale", torch.tensor(width**0.5), persistent=False)
 
 
 class _Norm(Gemma2RMSNorm):
@@ -117,6 +127,13 @@ def layers_of(module: Any, ids: Sequence[int], layers: Sequence[int], tokens: in
     finally:
         hook.remove()
     return torch.stack([found[layer][0] for layer in layers]).float().cpu()
+
+
+@torch.inference_mode()
+def embeddings_and_layers(module: Any, ids: Sequence[int]) -> Tensor:
+    """The states [1 + layers, T, D] of the tokens `ids`: their embeddings, then those behind each layer, the last
+    through the final norm; in the module's number format, on its device."""
+    return torch.cat(list(_all_states(module, ids, None)))
 
 
 @torch.inference_mode()

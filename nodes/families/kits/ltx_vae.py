@@ -7,7 +7,7 @@ last step of the sampling; 0.9.5 has another encoder. The shapes of a file show 
 an upsampler that narrows its channels has a shortcut.
 
 Layouts: `ltx` (the publisher's names, which number the pieces of a half through) and `diffusers`. The VAE of LTX-2 has
-the pieces of 0.9.5 without a time, and pads in another way: it is another kind.
+the pieces of 0.9.5 without a time, and pads in another way: it is another kind (ltx2_vae.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,19 @@ from ...model.family import Family, Found, Part
 from ...model.latent import LatentFormat
 from .flow import Shape, count
 
-__all__ = ["LTX_VAE", "SPACE", "TIME", "find", "has_causal_times", "latent_of"]
+__all__ = [
+    "LAYOUTS",
+    "LTX_VAE",
+    "SPACE",
+    "TIME",
+    "UNITED",
+    "Halves",
+    "find",
+    "find_by",
+    "halves_of",
+    "has_causal_times",
+    "latent_of",
+]
 
 SPACE, TIME = 32, 8
 """Pixels of a cell along a side, and frames of a latent frame after the first, of all published VAEs."""
@@ -72,22 +84,44 @@ _FIRST: Mapping[Kind, tuple[str, ...]] = {
 }
 """Kind of a piece -> the names that its first convolution may have."""
 Level = Mapping[Kind, _Piece]
+Read = Callable[[Mapping[str, Shape], str], "Config | None"]
+"""Shapes and layout -> the arguments of a class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """The levels of an encoder and of a decoder, each in the order in which they act."""
+
+    down: Sequence[Level]
+    middle: Level
+    up: Sequence[Level]
+    """Begins with the middle of the decoder."""
+
+    @property
+    def are_new(self) -> bool:
+        """The encoder makes channels of cells, as from 0.9.5 on."""
+        return any("step" in level and level["step"].is_folding for level in self.down)
 
 
 def find(header: Header) -> tuple[Config, str, str] | None:
     """Config, layout and prefix of the VAE of a file or a folder; None where there is none."""
+    return find_by(header, CLASS, _read)
+
+
+def find_by(header: Header, class_name: str, read: Read) -> tuple[Config, str, str] | None:
+    """The same of a kind of VAE that has these pieces."""
     for part in ("vae", ""):
         stated = header.configs.get(part)
-        if stated is not None and stated.get("_class_name") == CLASS:
+        if stated is not None and stated.get("_class_name") == class_name:
             prefix = f"{part}/" if part else ""
-            config = _read(_under(header, prefix), "diffusers")
+            config = read(_under(header, prefix), "diffusers")
             if config is None:
                 return None
             return config | {name: stated[name] for name in config if stated.get(name) is not None}, "diffusers", prefix
     for prefix in PREFIXES if header.format != "diffusers" else ():
         shapes = _under(header, prefix)
         for layout in LAYOUTS:
-            config = _read(shapes, layout)
+            config = read(shapes, layout)
             if config is not None:
                 return config, layout, prefix
     return None
@@ -113,8 +147,8 @@ def _under(header: Header, prefix: str) -> dict[str, Shape]:
     return {name[length:]: info.shape for name, info in header.tensors.items() if name.startswith(prefix)}
 
 
-def _read(shapes: Mapping[str, Shape], layout: str) -> Config | None:
-    """The arguments of the class; None where the shapes are those of another VAE."""
+def halves_of(shapes: Mapping[str, Shape], layout: str) -> Halves | None:
+    """None where the shapes are those of another VAE."""
     if not all(len(shapes.get(f"{half}.conv_in.conv.weight", ())) == 5 for half in ("encoder", "decoder")):
         return None
     pieces = _of_ltx if layout == "ltx" else _of_diffusers
@@ -122,12 +156,19 @@ def _read(shapes: Mapping[str, Shape], layout: str) -> Config | None:
     up = _levels(list(pieces(shapes, "decoder")))
     if not down or len(up) < 2 or not all("blocks" in level for level in (*down, middle, *up)):
         return None
+    return Halves(down, middle, up)
+
+
+def _read(shapes: Mapping[str, Shape], layout: str) -> Config | None:
+    """The arguments of the class; None where the shapes are those of another VAE."""
+    halves = halves_of(shapes, layout)
+    if halves is None:
+        return None
     embedder = "decoder.last_time_embedder" if layout == "ltx" else "decoder.time_embedder"
     has_time = f"{embedder}.timestep_embedder.linear_1.weight" in shapes
-    is_new = any("step" in level and level["step"].is_folding for level in down)
-    if is_new and not has_time:
+    if halves.are_new and not has_time:
         return None  # LTX-2
-    return _config(down, middle, up, is_new) | Config(
+    return _config(halves.down, halves.middle, halves.up, halves.are_new) | Config(
         latent_channels=shapes["decoder.conv_in.conv.weight"][1],
         patch_size=isqrt(shapes["encoder.conv_in.conv.weight"][1] // 3),
         timestep_conditioning=has_time,

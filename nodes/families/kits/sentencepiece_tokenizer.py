@@ -1,5 +1,5 @@
 """Tokenizers that are SentencePiece models: in the tensor `spiece_model` of a text encoder's file, or in a diffusers
-folder."""
+folder. A file may hold one as `tokenizer_json` instead."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ from .qwen_tokenizer import encode, tokenizer_in
 
 __all__ = ["both_ways", "tokenizer_of"]
 
-TENSOR = "spiece_model"
+TENSOR, JSON = "spiece_model", "tokenizer_json"
 FILES = ("tokenizer.model", "spiece.model")
+_PLACES = {
+    "text.umt5": ", or put spiece.model into models/tokenizers/umt5",
+    "text.gemma3": ", or put tokenizer.model into models/tokenizers/gemma3",
+}
 
 
 def tokenizer_of(clip: Clip, part: str) -> Callable[[str], list[int]]:
@@ -79,16 +83,17 @@ def _in_folder(place: Path) -> SentencePieceProcessor | Tokenizer:
     raise _missing(place, f"it holds none of {', '.join((*FILES, 'tokenizer.json'))}")
 
 
-def _in_file(source: WeightsSource, part: str) -> SentencePieceProcessor:
+def _in_file(source: WeightsSource, part: str) -> SentencePieceProcessor | Tokenizer:
     header = read_header(Path(source.path))
     # In a checkpoint it may lie beside the encoder or one level above it.
     begins = [source.prefix, source.prefix.removesuffix("model.")]
     begins.append(begins[-1].removesuffix("transformer."))
-    name = next((begin + TENSOR for begin in begins if begin + TENSOR in header.tensors), None)
+    name = next((begin + one for one in (TENSOR, JSON) for begin in begins if begin + one in header.tensors), None)
     if name is None:
         raise _missing(header.path, f"it has no tensor {TENSOR!r}", part)
     with TensorReader(header) as reader:
-        return _processor(reader.stored(name).numpy().tobytes(), header.path)
+        content = reader.stored(name).numpy().tobytes()
+    return _of_json(content, header.path) if name.endswith(JSON) else _processor(content, header.path)
 
 
 @lru_cache(maxsize=4)
@@ -96,6 +101,14 @@ def _processor(model: bytes, path: Path) -> SentencePieceProcessor:
     try:
         return SentencePieceProcessor(model_proto=model)
     except RuntimeError as error:
+        raise unreadable(path, f"its tokenizer is damaged ({error})") from None
+
+
+@lru_cache(maxsize=4)
+def _of_json(content: bytes, path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_buffer(content)
+    except Exception as error:  # the library raises errors of every kind where a text is not what it expects
         raise unreadable(path, f"its tokenizer is damaged ({error})") from None
 
 
@@ -107,7 +120,7 @@ def _missing(path: Path, why: str, part: str = "") -> GraphFlowError:
                 f"{path.name} brings no tokenizer: {why}",
                 input="clip",
                 hint="use the file of this text encoder that ComfyUI's templates name: it carries its tokenizer"
-                + (", or put spiece.model into models/tokenizers/umt5" if part == "text.umt5" else ""),
+                + _PLACES.get(part, ""),
             )
         ]
     )

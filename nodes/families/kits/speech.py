@@ -169,6 +169,9 @@ SPEAKERS: Mapping[str, Speaker] = {
     "text.gemma2": Speaker(
         title="Gemma 2", chat=GEMMA, tokens=_gemma_tokens, ties=lambda config: True, width=_plain_width
     ),
+    "text.gemma3": Speaker(
+        title="Gemma 3", chat=GEMMA, tokens=_gemma_tokens, ties=lambda config: True, width=_plain_width
+    ),
     "text.mistral3": Speaker(
         title="Mistral 3", chat=MISTRAL, tokens=_tekken_tokens, ties=lambda config: False, width=_plain_width
     ),

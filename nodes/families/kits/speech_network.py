@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import (
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
     GenerationConfig,
     LlamaForCausalLM,
     LogitsProcessor,
@@ -69,6 +70,7 @@ CLASSES: dict[str, Any] = {
     "text.qwen3": Qwen3ForCausalLM,
     "text.qwen3_06b": Qwen3ForCausalLM,
     "text.gemma2": Gemma2ForCausalLM,
+    "text.gemma3": Gemma3ForCausalLM,
     "text.mistral3": MistralForCausalLM,
     "text.ministral3": Ministral3ForCausalLM,
     "text.llama": LlamaForCausalLM,

@@ -1,7 +1,7 @@
 """Vocabularies that do not ship here and that users put into `models/tokenizers`. Imports no torch.
 
 T5's and Llama's licences do not let them ship. A diffusers folder brings its own; a file of a text encoder does not.
-UMT5's files carry it, those in GGUF do not; one in `models/tokenizers` comes first.
+The files of UMT5 and Gemma 3 carry it, those in GGUF do not; one in `models/tokenizers` comes first.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ VOCABULARIES: Mapping[str, Vocabulary] = {
     "t5": Vocabulary(("t5", "t5xxl", "t5-v1_1-xxl"), ("tokenizer.json", "spiece.model"), ("t5", "qwen3_06b")),
     "umt5": Vocabulary(("umt5", "umt5-xxl"), ("spiece.model", "tokenizer.json"), ("umt5",)),
     "llama": Vocabulary(("llama3", "llama-3.1", "llama-3.1-8b-instruct"), ("tokenizer.json",), ("llama",)),
+    "gemma3": Vocabulary(("gemma3", "gemma-3-12b-it"), ("tokenizer.model", "tokenizer.json"), ("gemma3",)),
 }
 """Anima's Qwen3 0.6B stands beside T5's tokens of the same words."""
 

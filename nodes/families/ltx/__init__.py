@@ -10,7 +10,6 @@ family.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,9 +19,10 @@ from ...model.config import Config
 from ...model.family import Family, Found, Option, Part, Ports
 from ...model.prediction import FluxFlow
 from ..kits import flow, ltx_vae, t5
+from ..kits.ltx_notes import notes_of
 from ..kits.transformer_file import text_prefix
 
-__all__ = ["FRAME_RATE", "GUIDES", "LTX", "TEXT"]
+__all__ = ["FRAME_RATE", "GUIDES", "LTX", "SHIFT", "TEXT"]
 
 HEADS = 32
 """Attention heads of all published models; the notes of their files state them, too."""
@@ -68,8 +68,7 @@ def _read(shapes: Mapping[str, flow.Shape], stated: Mapping[str, Any]) -> tuple[
 
 
 def _recognise(header: Header) -> Found | None:
-    stated = _notes(header).get("transformer")
-    stated = stated if isinstance(stated, Mapping) else {}
+    stated = notes_of(header, "transformer")
     denoiser = flow.find(header, "LTXVideoTransformer3DModel", lambda shapes: _read(shapes, stated))
     if denoiser is None:
         return None
@@ -92,15 +91,6 @@ def _counts_causally(header: Header, stated: Mapping[str, Any], denoiser: Config
     pipeline = header.configs.get("model_index", {}).get("_class_name")
     is_new = vae is not None and ltx_vae.has_causal_times(vae)
     return is_new or pipeline == "LTXConditionPipeline" or denoiser.num_layers == LARGE
-
-
-def _notes(header: Header) -> Mapping[str, Any]:
-    """The configs that the publisher's files carry as a JSON text."""
-    try:
-        found = json.loads(header.metadata.get("config", "{}"))
-    except ValueError:
-        return {}
-    return found if isinstance(found, Mapping) else {}
 
 
 def _original(config: Config) -> Table:

@@ -24,7 +24,7 @@ from ..kits.ltx_vae import SPACE, TIME
 from ..kits.unet_network import plain
 from . import FRAME_RATE, GUIDES
 
-__all__ = ["PreparedLTX", "back", "build", "forward", "positions", "prepare", "row"]
+__all__ = ["PreparedLTX", "back", "build", "forward", "guides_of", "positions", "prepare", "row"]
 
 
 def build(config: Config) -> LTXVideoTransformer3DModel:
@@ -54,7 +54,19 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedLTX
     if mask is not None:  # a text that was joined to another is longer
         seen[: len(mask)] = mask[: len(text)].float()
     _, frames, height, width = shape
-    guides = entry.extra.get(GUIDES)
+    guides = guides_of(entry, frames, height, width)
+    count = 0 if guides is None else guides.shape[-1] // (height * width)
+    places = positions(frames - count, height, width, config.causal_times)
+    if guides is not None:
+        places = torch.cat([places, guides], dim=1)
+    places[0] /= float(entry.extra.get("frame_rate", FRAME_RATE))
+    return PreparedLTX(text, seen, places)
+
+
+def guides_of(entry: Entry, frames: int, height: int, width: int) -> Tensor | None:
+    """[3, cells]: where the cells of the guides of a conditioning begin. Raises a Problem where a latent of so many
+    frames and cells does not hold them."""
+    guides: Tensor | None = entry.extra.get(GUIDES)
     count = 0 if guides is None else guides.shape[-1] // (height * width)
     if guides is not None and (guides.shape[-1] != count * height * width or count >= frames):
         raise GraphFlowError(
@@ -67,11 +79,7 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedLTX
                 )
             ]
         )
-    places = positions(frames - count, height, width, config.causal_times)
-    if guides is not None:
-        places = torch.cat([places, guides[0].float()], dim=1)
-    places[0] /= float(entry.extra.get("frame_rate", FRAME_RATE))
-    return PreparedLTX(text, seen, places)
+    return None if guides is None else guides[0].float()
 
 
 def positions(frames: int, height: int, width: int, is_causal: bool) -> Tensor:

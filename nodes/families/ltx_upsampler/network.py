@@ -6,20 +6,22 @@ from typing import Any
 
 import torch
 from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
+from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from torch import Tensor
 
 from ...model.config import Config
+from ..kits.empty import EmptyParameters
 from ..kits.ltx_vae_network import Statistics, normalised, unnormalised
 from ..kits.unet_network import plain
 
 __all__ = ["build", "upsampled"]
 
 
-def build(config: Config) -> LTXLatentUpsamplerModel:
+def build(config: Config) -> torch.nn.Module:
     """An empty network, from the arguments of its class."""
-    kind: Any = LTXLatentUpsamplerModel
-    with torch.device("meta"):
-        module: LTXLatentUpsamplerModel = kind(**plain(config))
+    kind: Any = LTX2LatentUpsamplerModel if "rational_spatial_scale" in config else LTXLatentUpsamplerModel
+    with EmptyParameters():
+        module: torch.nn.Module = kind(**plain(config))
     return module
 
 

@@ -138,6 +138,10 @@ CONTROLS: tuple[tuple[str, Rule], ...] = (
         "latent upscale model",
         Rule("ltx", ("initial_conv.weight", "upsampler.0.weight", "post_upsample_res_blocks.0.conv1.weight")),
     ),
+    (
+        "latent upscale model",
+        Rule("ltx2", ("initial_conv.weight", "upsampler.conv.weight", "post_upsample_res_blocks.0.conv1.weight")),
+    ),
     ("style model", Rule("flux", ("redux_up.weight", "redux_down.weight"), variant=lambda keys: "Redux")),
     ("style model", Rule("sd1", ("style_embedding",), variant=lambda keys: "T2I-Adapter style")),
     (

@@ -133,6 +133,8 @@ ENCODERS: tuple[Rule, ...] = (
     Rule("Llama 3.1 8B", ("model.layers.0.self_attn.k_proj.weight",)),
     Rule("GPT-OSS 20B", ("layers.0.self_attn.sinks",)),
     Rule("a language model", ("blk.0.attn_k.weight",), variant=lambda keys: "llama.cpp names"),
+    Rule("LTX-2 connectors", ("text_embedding_projection.aggregate_embed.weight",)),
+    Rule("LTX-2 connectors", ("text_embedding_projection.video_aggregate_embed.weight",), variant=lambda keys: "2.3"),
 )
 """Names are those of `without_language_prefix`."""
 

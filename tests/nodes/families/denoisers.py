@@ -13,6 +13,7 @@ from . import (
     tiny_ideogram4,
     tiny_kandinsky5,
     tiny_ltx,
+    tiny_ltx2,
     tiny_modern,
     tiny_qwen,
     tiny_svd,
@@ -76,6 +77,7 @@ DENOISERS = {
     "kandinsky5": _named(tiny_kandinsky5.FILES, "kandinsky5lite_t2i.safetensors"),
     "chroma": ("chroma.safetensors", save_chroma),
     "ltx": _saved(tiny_ltx, "ltxv-13b-0.9.8-distilled-fp8.safetensors"),
+    "ltx2": _saved(tiny_ltx2, "ltx-2-19b-dev_transformer_only.safetensors"),
     "svd": (tiny_svd.FILE, tiny_svd.save),
     "wan": _saved(tiny_wan, "wan2.1_t2v_1.3B_fp16.safetensors"),
 }

@@ -1,6 +1,7 @@
 """LTX-Video from files to videos: the shipped workflows on small models, every layout and version of their files, and
 the networks against diffusers' classes and pipelines."""
 
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from graphflow_nodes.families.opened import open_vae
 from graphflow_nodes.files.header import read_header
 from graphflow_nodes.library.model_patches import model_sampling_ltxv
 from graphflow_nodes.model.entry import Entry
+from graphflow_nodes.patches.skip_layers import SkipBlocks
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -318,6 +320,26 @@ def test_levels_are_shifted_by_the_number_of_cells(models):
     assert model_sampling_ltxv(model, latent=latent).prediction.mu == pytest.approx(want)
 
 
+def test_a_video_is_led_away_from_what_the_network_answers_without_a_block(models):
+    nodes = shipped("ltx_text_to_video")
+    key = key_of(nodes, "SamplerCustom")
+    (plain,) = run(models, nodes, key)
+    given = {"double_layers": "0", "single_layers": "", "scale": 3.0, "start_percent": 0.0, "end_percent": 1.0}
+    nodes["60"] = {"class_type": "SkipLayerGuidanceDiT", "inputs": {"model": ["1", 0], **given, "rescaling_scale": 0.0}}
+    nodes[key]["inputs"]["model"] = ["60", 0]
+    (led,) = run(models, nodes, key)
+    assert float((led["output"]["samples"] - plain["output"]["samples"]).abs().mean()) > 1e-3
+    module, x = deepcopy(t.denoiser()), asking.draw(1, 12, t.CHANNELS)
+    where = {"num_frames": 2, "height": 2, "width": 3, "rope_interpolation_scale": (8 / 24, 32, 32)}
+    text = asking.draw(1, 8, tiny_transformers.T5_WIDTH, seed=1)
+    asked = {"encoder_hidden_states": text, "timestep": torch.tensor([700.0]), "encoder_attention_mask": None, **where}
+    with torch.inference_mode(), SkipBlocks(("transformer_blocks.0",)).around(module):
+        got = module(hidden_states=x, return_dict=False, **asked)[0]
+    del module.transformer_blocks[0]
+    with torch.inference_mode():
+        assert torch.equal(got, module(hidden_states=x, return_dict=False, **asked)[0])
+
+
 def test_the_cost_of_a_video_is_known_from_headers(models):
     nodes = gf.Workflow.load(WORKFLOWS / "ltx_text_to_video.json").to_json()
     with engine_of(models) as engine:
@@ -364,7 +386,7 @@ def test_wrong_inputs_are_named(models):
 def test_relatives_of_other_forms_are_not_taken_for_it(tmp_path):
     timeless = {name: one for name, one in t.vae_file("0.9.5").items() if "time" not in name}
     save_file({name: one.contiguous() for name, one in timeless.items()}, tmp_path / "vae.safetensors")
-    assert recognise_vae(read_header(tmp_path / "vae.safetensors")) is None  # LTX-2's
+    assert recognise_vae(read_header(tmp_path / "vae.safetensors"))[0].name == "ltx2_vae"
     both = {**t.denoiser_file(), "audio_adaln_single.linear.weight": torch.ones(2, 2)}
     save_file({name: one.contiguous() for name, one in both.items()}, tmp_path / "m.safetensors")
     assert recognise(read_header(tmp_path / "m.safetensors")) is None

@@ -1,0 +1,173 @@
+"""LTX-2: text encoders, sounds, and latents of a video with its sound.
+
+A LATENT with sound is that of the video, with a LATENT of the sound under `audio` (see model/pair.py): nodes for videos
+take it as it is, and samplers make both at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from graphflow import Choice, GraphFlowError, Help, Latent, Problem, Range, Settings, node
+
+from ..devices.environment import numerics
+from ..families.ltx2_files import check_audio_vae, check_text_encoder
+from ..limits import check_latent
+from ..model.pair import AUDIO
+from ..model.wires import ClipWire, VaeWire
+from .loaders import Device, Encoder, checkpoint_digest, checkpoints, folders, with_vocabulary
+from .video import Audio
+from .widgets import MAX_SIDE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..model.handles import Vae
+
+_Checkpoint = Annotated[str, Choice(checkpoints, "models/checkpoints")]
+
+
+class ApartLatents(NamedTuple):
+    video_latent: Latent
+    audio_latent: Latent
+
+
+def _text_encoder_digest(settings: Settings, text_encoder: str, ckpt_name: str, **_: Any) -> str:
+    return f"{with_vocabulary(settings, 'text_encoders', text_encoder)} {checkpoint_digest(settings, ckpt_name)}"
+
+
+@node(
+    "LTXAVTextEncoderLoader",
+    category="advanced/loaders",
+    version="1",
+    outside=_text_encoder_digest,
+    check=check_text_encoder,
+)
+def ltxav_text_encoder_loader(
+    settings: Settings, text_encoder: Encoder, ckpt_name: _Checkpoint, device: Device = "default"
+) -> ClipWire:
+    """Take Gemma 3 out of a file of its own, and the connectors behind it out of a checkpoint of LTX-2.
+
+    The connectors make a text for the video and one for the sound of each prompt. `device` is accepted: parts of models
+    take turns in memory anyway.
+    """
+    from ..families.ltx2_files import open_text_encoder
+
+    found = folders(settings)
+    return open_text_encoder(found.find("text_encoders", text_encoder), found.find("checkpoints", ckpt_name), settings)
+
+
+@node("LTXVAudioVAELoader", category="loaders", version="1", outside=checkpoint_digest, check=check_audio_vae)
+def ltxv_audio_vae_loader(settings: Settings, ckpt_name: _Checkpoint) -> VaeWire:
+    """Take the audio VAE and the vocoder out of a checkpoint of LTX-2. It knows sounds, and no images."""
+    from ..families.ltx2_files import open_audio_vae
+
+    return open_audio_vae(folders(settings).find("checkpoints", ckpt_name), settings)
+
+
+@node("LTXVEmptyLatentAudio", category="latent/audio", version="1")
+def ltxv_empty_latent_audio(
+    audio_vae: VaeWire,
+    frames_number: Annotated[int, Range(1, MAX_SIDE), Help("frames of the video: as in EmptyLTXVLatentVideo")] = 97,
+    frame_rate: Annotated[float, Range(1.0, 1000.0, 0.01), Help("as in LTXVConditioning")] = 25.0,
+    batch_size: Annotated[int, Range(1, 4096)] = 1,
+) -> Latent:
+    """A latent of zeros for a sound as long as a video: 25 latent frames a second."""
+    import torch
+
+    from ..families.ltx2_audio import CELL, FRAMES_A_SECOND
+
+    _check_audio(audio_vae)
+    frames = max(1, round(frames_number / frame_rate * FRAMES_A_SECOND))
+    shape = (batch_size, audio_vae.latent.channels, frames, audio_vae.config.vae.mel_bins // CELL)
+    check_latent(shape)
+    return {"samples": torch.zeros(shape)}
+
+
+@node("LTXVConcatAVLatent", category="latent/video/ltxv", version="1")
+def ltxv_concat_av_latent(video_latent: Latent, audio_latent: Latent) -> Latent:
+    """Put the latent of a sound beside that of a video: a sampler of LTX-2 makes both at once, so that they fit."""
+    video, audio = video_latent["samples"], audio_latent["samples"]
+    for name, latent, found, wanted in (
+        ("video_latent", video_latent, video, 5),
+        ("audio_latent", audio_latent, audio, 4),
+    ):
+        if found.dim() != wanted or AUDIO in latent:
+            axes = "batch, channels, frames, rows, columns" if wanted == 5 else "batch, channels, frames, bins"
+            what = "it has a sound already" if AUDIO in latent else f"it has the shape {list(found.shape)}"
+            raise _refused(
+                "wrong_latent",
+                f"{what}; expected [{axes}] alone",
+                name,
+                "use EmptyLTXVLatentVideo for the video, and LTXVEmptyLatentAudio for the sound",
+            )
+    if len(video) != len(audio):
+        raise _refused(
+            "uneven_batch",
+            f"there are {len(video)} videos and {len(audio)} sounds",
+            "audio_latent",
+            f"set batch_size of LTXVEmptyLatentAudio to {len(video)}",
+        )
+    return {**video_latent, AUDIO: dict(audio_latent)}
+
+
+@node("LTXVSeparateAVLatent", category="latent/video/ltxv", version="1")
+def ltxv_separate_av_latent(av_latent: Latent) -> ApartLatents:
+    """The video and the sound of a latent, each by itself."""
+    if AUDIO not in av_latent:
+        raise _refused(
+            "no_sound",
+            "the latent has no sound beside its video",
+            "av_latent",
+            "join both with LTXVConcatAVLatent before the sampler",
+        )
+    return ApartLatents({key: value for key, value in av_latent.items() if key != AUDIO}, av_latent[AUDIO])
+
+
+@node("LTXVAudioVAEDecode", category="latent/audio", version="1", lane="device", in_turns=True, environment=numerics)
+def ltxv_audio_vae_decode(settings: Settings, samples: Latent, audio_vae: VaeWire) -> Audio:
+    """The sound of a latent: stereo, at the rate of the vocoder."""
+    import torch
+
+    from ..devices.use import open_device
+    from ..families.ltx2_audio import rate_of
+    from ..families.ltx2_audio.network import spectrogram, wave
+
+    _check_audio(audio_vae)
+    latents = _sound_of(samples, audio_vae)
+    device = open_device(settings)
+    with device.use(audio_vae, "vae") as part:
+        spectrograms = [device.run(spectrogram, part.module, one) for one in latents]
+    with device.use(audio_vae, "vocoder") as part:
+        waves = [device.run(wave, part.module, one) for one in spectrograms]
+    return {"waveform": torch.stack(waves), "sample_rate": rate_of(audio_vae.config)}
+
+
+def _sound_of(samples: Mapping[str, Any], audio_vae: Vae) -> Tensor:
+    from ..families.ltx2_audio import CELL
+
+    found: Tensor = samples["samples"]
+    channels, bins = audio_vae.latent.channels, audio_vae.config.vae.mel_bins // CELL
+    if found.dim() != 4 or found.shape[1] != channels or found.shape[3] != bins:
+        raise _refused(
+            "wrong_latent",
+            f"the latent has the shape {list(found.shape)}, this audio VAE takes [batch, {channels}, frames, {bins}]",
+            "samples",
+            "link audio_latent of LTXVSeparateAVLatent",
+        )
+    return found
+
+
+def _check_audio(vae: Vae) -> None:
+    if vae.family.name != "ltx2_audio":
+        raise _refused(
+            "wrong_vae",
+            f"this is the {vae.family.title}, which knows no sounds",
+            "audio_vae",
+            "load the audio VAE with LTXVAudioVAELoader",
+        )
+
+
+def _refused(code: str, message: str, input: str, hint: str) -> GraphFlowError:
+    return GraphFlowError([Problem(code, message, input=input, hint=hint)])
