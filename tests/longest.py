@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
-__all__ = ["longest_first"]
+__all__ = ["longest_first", "seconds", "write"]
 
 ROOT = Path(__file__).parents[1]
 TABLE = Path(__file__).with_name("longest.txt")
@@ -38,7 +38,12 @@ def reported(file):
     return found
 
 
-if __name__ == "__main__":
-    now = {file: taken for file, taken in {**seconds(), **reported(sys.argv[1])}.items() if (ROOT / file).exists()}
+def write(report):
+    """The table with the seconds of a report."""
+    now = {file: taken for file, taken in {**seconds(), **reported(report)}.items() if (ROOT / file).exists()}
     longest = sorted(((taken, file) for file, taken in now.items() if taken >= LEAST), reverse=True)
     TABLE.write_text("".join(f"{taken:.0f} {file}\n" for taken, file in longest))
+
+
+if __name__ == "__main__":
+    write(sys.argv[1])

@@ -133,7 +133,9 @@ def test_weights_follow_the_places_of_the_network():
 
 
 def test_precise_transfers_show_the_image_to_the_negative_side_where_it_is_not_wanted():
-    style, composition = (weights_at(config_of(XL), 1.0, f"{kind} precise") for kind in ("style transfer", "composition"))
+    style, composition = (
+        weights_at(config_of(XL), 1.0, f"{kind} precise") for kind in ("style transfer", "composition")
+    )
     assert style[6] == (1.0, False) and style[3] == (1.0, True) and style[0][0] == 0.0
     assert composition[3] == (1.0, False) and composition[6] == (1.0, True) and composition[0] == (0.1, False)
 
