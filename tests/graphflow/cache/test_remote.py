@@ -6,6 +6,7 @@ import time
 import pytest
 
 import graphflow as gf
+from tests.s3_server import CREDENTIALS, environment, s3_server
 
 BUCKET = "graphflow-test"
 
@@ -13,24 +14,13 @@ BUCKET = "graphflow-test"
 @pytest.fixture(scope="module")
 def s3():
     """The address of an S3 server on loopback."""
-    pytest.importorskip("s3fs", reason="needs the extra `remote` (s3fs)")
-    server_module = pytest.importorskip("moto.server", reason="needs moto with its server, of the extra `dev`")
-    server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as url:
+        yield url
 
 
 def pretend_to_be_amazon(monkeypatch, endpoint):
-    for name, value in [
-        ("ACCESS_KEY_ID", "testing"),
-        ("SECRET_ACCESS_KEY", "testing"),
-        ("DEFAULT_REGION", "us-east-1"),
-        ("ENDPOINT_URL", endpoint),
-        ("EC2_METADATA_DISABLED", "true"),
-    ]:
-        monkeypatch.setenv(f"AWS_{name}", value)
+    for name, value in {**CREDENTIALS, **environment(endpoint)}.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(params=["file", "s3"])

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sqlite3
 from pathlib import Path
+from threading import Event
 
 import pytest
 from safetensors.numpy import load_file
@@ -40,13 +41,26 @@ def kill_in_the_sampler(running):
     assert running.wait() == -signal.SIGKILL
 
 
-def test_runs_that_were_killed_in_the_sampler_resume_and_their_latents_have_the_same_bits(process, tmp_path):
+def stop_in_the_sampler(path, folder):
+    """The same in this process: what it keeps is what a killed one leaves."""
+    stop = Event()
+
+    def note(event):
+        if isinstance(event, gf.Progress) and event.step >= 3:
+            stop.set()
+
+    settings = gf.Settings(output_dir=folder / "output", checkpoint_every=0.0)
+    with gf.Engine(settings=settings, cache=gf.Cache(folder / "cache")) as engine, pytest.raises(gf.Cancelled):
+        engine.run(gf.Workflow.load(path), on_event=note, cancel=stop)
+
+
+def test_runs_that_were_killed_or_stopped_in_the_sampler_resume_and_their_latents_have_the_same_bits(process, tmp_path):
     samplers = ["euler_ancestral", "dpmpp_2m"]  # one with a random generator, one with a history
     paths = [tmp_path / f"{sampler}.json" for sampler in samplers]
     for path, sampler in zip(paths, samplers, strict=True):
         path.write_text(json.dumps(latent_workflow(sampler)))
-    for path in paths:  # one by one: nobody is to run on to its end while another is watched
-        kill_in_the_sampler(process.start("run", path, "--json", "--checkpoint-every", "0"))
+    stop_in_the_sampler(paths[0], tmp_path)
+    kill_in_the_sampler(process.start("run", paths[1], "--json", "--checkpoint-every", "0"))
     assert not list((tmp_path / "output").rglob("*.latent"))
 
     settings = gf.Settings(output_dir=tmp_path / "output")

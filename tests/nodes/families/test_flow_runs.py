@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -201,35 +202,40 @@ def test_samplers_that_share_passes_draw_what_they_draw_alone(family, models):
         assert torch.equal(alone[node].outputs["LATENT"]["samples"], shared[node].outputs["LATENT"]["samples"])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_run_killed_in_the_sampler_goes_on_to_the_same_bits(family, models, tmp_path):
-    nodes = workflow(family, **{"8__steps": 16, "8__sampler_name": "res_multistep"}).to_json()
-    nodes = {key: node for key, node in nodes.items() if key not in ("3", "9", "10")}
-    nodes["s"] = {"class_type": "SaveLatent", "inputs": {"samples": ["8", 0]}}
-    path = tmp_path / "workflow.json"
-    path.write_text(json.dumps(nodes))
-    command = [
-        sys.executable,
-        "-m",
-        "graphflow",
-        "run",
-        path,
-        "--json",
-        "--checkpoint-every",
-        "0",
-        "--models",
-        models,
-        "--cache-dir",
-        tmp_path / "cache",
-        "--output-dir",
-        tmp_path / "output",
-    ]
-    running = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+def killed(path, models, folder):
+    """A run in a process of its own, which is killed in its sampler."""
+    words = ("run", path, "--json", "--checkpoint-every", "0", "--models", models)
+    folders = ("--cache-dir", folder / "cache", "--output-dir", folder / "output")
+    command = [sys.executable, "-m", "graphflow", *map(str, (*words, *folders))]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)
     for line in running.stdout:
         if json.loads(line).get("step", 0) >= 2:
             os.kill(running.pid, signal.SIGKILL)
             break
     assert running.wait() == -signal.SIGKILL
+
+
+def stopped(path, models, folder):
+    """The same in this process: what it keeps is what a killed one leaves."""
+    settings = gf.Settings(models=(models,), output_dir=folder / "output", checkpoint_every=0.0)
+    stop = Event()
+
+    def note(event):
+        if isinstance(event, gf.Progress) and event.node == "8" and event.step >= 2:
+            stop.set()
+
+    with gf.Engine(settings=settings, cache=gf.Cache(folder / "cache")) as engine, pytest.raises(gf.Cancelled):
+        engine.run(gf.Workflow.load(path), on_event=note, cancel=stop)
+
+
+@pytest.mark.parametrize(("family", "end"), [("z_image", killed), ("lumina2", stopped)], ids=FAMILIES)
+def test_a_run_killed_in_the_sampler_goes_on_to_the_same_bits(family, end, models, tmp_path):
+    nodes = workflow(family, **{"8__steps": 16, "8__sampler_name": "res_multistep"}).to_json()
+    nodes = {key: node for key, node in nodes.items() if key not in ("3", "9", "10")}
+    nodes["s"] = {"class_type": "SaveLatent", "inputs": {"samples": ["8", 0]}}
+    path = tmp_path / "workflow.json"
+    path.write_text(json.dumps(nodes))
+    end(path, models, tmp_path)
 
     def latent(cache, steps):
         settings = gf.Settings(models=(models,), output_dir=tmp_path / "output")

@@ -1,6 +1,7 @@
 """IP-Adapters against diffusers' own, and their weights over the U-Net."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -106,11 +107,16 @@ def test_an_image_acts_within_its_window_alone():
     assert [patch.acts_at(made, level) for level in levels.values()] == [False, True, False]
 
 
-SD1, XL = tiny.tiny("sd1").modules["denoiser"].config, tiny.tiny("sdxl").modules["denoiser"].config
+SD1, XL = "sd1", "sdxl"
 
 
-def weighed(kind, config=SD1):
-    weights = weights_at(config, 1.0, kind)
+@cache
+def config_of(name):
+    return tiny.tiny(name).modules["denoiser"].config
+
+
+def weighed(kind, name=SD1):
+    weights = weights_at(config_of(name), 1.0, kind)
     return {place: weight for place, (weight, swapped) in weights.items() if weight and not swapped}
 
 
@@ -127,7 +133,9 @@ def test_weights_follow_the_places_of_the_network():
 
 
 def test_precise_transfers_show_the_image_to_the_negative_side_where_it_is_not_wanted():
-    style, composition = (weights_at(XL, 1.0, f"{kind} precise") for kind in ("style transfer", "composition"))
+    style, composition = (
+        weights_at(config_of(XL), 1.0, f"{kind} precise") for kind in ("style transfer", "composition")
+    )
     assert style[6] == (1.0, False) and style[3] == (1.0, True) and style[0][0] == 0.0
     assert composition[3] == (1.0, False) and composition[6] == (1.0, True) and composition[0] == (0.1, False)
 

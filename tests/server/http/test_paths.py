@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import threading
 import time
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from graphflow_server.http import paths
@@ -167,12 +169,20 @@ def test_attack_5_a_folder_that_is_swapped_for_a_link_while_it_is_opened_gives_n
         (folder / "a.txt").write_bytes(content)
     ending = threading.Event()
 
+    chance = random.Random(1)
+    steps: list[Callable[[], None]] = [
+        lambda: os.rename(root / "inner", root / "aside"),
+        lambda: os.symlink(outside, root / "inner"),
+        lambda: os.unlink(root / "inner"),
+        lambda: os.rename(root / "aside", root / "inner"),
+    ]
+
     def swap() -> None:
         while not ending.is_set():
-            os.rename(root / "inner", root / "aside")
-            os.symlink(outside, root / "inner")
-            os.unlink(root / "inner")
-            os.rename(root / "aside", root / "inner")
+            for step in steps:
+                step()
+                if chance.random() < 0.2:
+                    time.sleep(0)  # on one core the reader may otherwise never meet the folder at its place
 
     thread = threading.Thread(target=swap)
     thread.start()

@@ -1,17 +1,20 @@
 """Workers on other machines on bad days: other clocks, a store out of reach, a cut network, a full disk, another
-version. Each is a recovery, or a problem that names the cause."""
+version, a server that is killed. Each is a recovery, or a problem that names the cause."""
 
 import asyncio
+import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import asynccontextmanager, suppress
 
+import aiohttp
 import pytest
 from graphflow_server.queue import Submission
 
 from tests.server.queue.watching import step_of
-from tests.server.worker.test_remote import graph, serving
+from tests.server.worker.test_remote import NODES, Machine, free_port, graph, serving
 
 DAY = 86_400
 
@@ -164,3 +167,50 @@ def test_a_worker_of_another_version_is_refused_with_both_versions(tmp_path, cap
     check(work())
     told = capfd.readouterr().err
     assert "the worker is graphflow 0.0.1, this server is 0.1.0" in told and "the same version on both" in told
+
+
+def test_a_server_that_is_killed_and_started_again_finds_its_workers_at_their_work(tmp_path):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    async def server():
+        words = ("serve", "--port", str(port), "--devices", "none", "--nodes", str(NODES))
+        program = (sys.executable, "-m", "graphflow", *words)
+        environment = {**os.environ, "GRAPHFLOW_CACHE": str(tmp_path / "cache of server")}
+        process = await asyncio.create_subprocess_exec(*program, cwd=tmp_path, env=environment)
+        while True:
+            with suppress(aiohttp.ClientError):
+                await answer("/health")
+                return process
+            await asyncio.sleep(0.1)
+
+    async def answer(path, body=None):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request("POST" if body else "GET", url + path, json=body) as found,
+        ):
+            return await found.json()
+
+    async def work():
+        machine, running = await Machine(tmp_path, url, "one").start(), None
+        try:
+            running = await server()
+            name = (await answer("/prompt", {"prompt": graph("a", 30)}))["prompt_id"]
+            while not any(int(log[-1]) >= 5 for log in logs_of(machine, "a") if log):
+                await asyncio.sleep(0.05)
+            running.kill()
+            await running.wait()
+            running = await server()
+            while name not in (history := await answer(f"/history/{name}")):
+                await asyncio.sleep(0.1)
+            assert history[name]["status"]["status_str"] == "success"
+            assert machine.process.returncode is None, "the worker has waited for its server"
+            texts = sorted(path.read_text() for path in (tmp_path / "output").glob("**/*.txt"))
+            assert texts == ["a after 30 0", "a first 0"]
+        finally:
+            await machine.end()
+            if running is not None:
+                running.kill()
+                await running.wait()
+
+    check(work())
