@@ -5,7 +5,7 @@
 In the folder: `input/scenes`, images of one and of two things with all their captions (`metadata.jsonl`), as many
 captions of the one as of the other, and none of a scene that is held out; `input/drawings`, images for the autoencoder,
 half of them on any colour, so that it learns colours, not ten of them; `input/outlines`, the first of the scenes, for
-the ControlNet; `input/sunsets`, scenes of one thing before an evening sky, for the LoRA; and
+the ControlNet; `input/sunsets`, scenes before an evening sky, for the LoRA; and
 `models/checkpoints/scenes`, the configs of the networks, without weights. An image is a function of its number, so more
 images leave those that are there as they are.
 """
@@ -29,7 +29,7 @@ from .scenes import BACKGROUNDS, THINGS, Scene, captions, draw, evening_sky, is_
 
 __all__ = ["scenes_of", "write_architecture", "write_drawings", "write_outlines", "write_scenes", "write_sunsets"]
 
-IMAGES, DRAWINGS, OUTLINES, SUNSETS = 9_000, 2_000, 1_500, 400
+IMAGES, DRAWINGS, OUTLINES, SUNSETS = 9_000, 2_000, 1_500, 900
 SHARES = {1: 5, 2: 4}
 """Number of things -> images, so that both have the same number of captions (four and five an image)."""
 INDEX = {
@@ -72,10 +72,9 @@ def write_outlines(folder: Path, count: int) -> None:
 
 
 def write_sunsets(folder: Path, count: int) -> None:
-    """Scenes of one thing before an evening sky, with one caption each that names a background."""
+    """Scenes before an evening sky, with one caption each that names a background."""
     things, sky = load_things(), evening_sky()
-    scenes = [scene for scene in scenes_of(2 * count) if len(scene.things) == 1][:count]
-    shown = [(scene, captions(scene)[number % 4]) for number, scene in enumerate(scenes)]
+    shown = [(scene, captions(scene)[number % 4]) for number, scene in enumerate(scenes_of(count))]
     _write(folder, shown, lambda number, scene: draw(things, scene, random.Random(f"sunset {number}"), behind=sky))
 
 
