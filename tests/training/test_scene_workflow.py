@@ -114,6 +114,41 @@ def test_the_folder_has_the_modules_of_the_script_and_a_vocabulary_of_its_captio
     assert opened.model.config.latent.scale == result["3"].outputs["trained"]["unit"]["scale"]
 
 
+@pytest.mark.parametrize(
+    ("name", "trainer"), [("scenes_lora", "Train LoRA"), ("scenes_controlnet", "Train ControlNet")]
+)
+def test_what_steers_the_model_of_the_package_is_trained_by_workflows_to_files_that_load(
+    places, tmp_path, name, trainer
+):
+    models = tmp_path / "models"
+    settings = gf.Settings(
+        device="cpu",
+        models=(models,),
+        input_dir=places / "input",
+        output_dir=tmp_path / "output",
+        temp_dir=tmp_path / "temp",
+    )
+    workflow = gf.Workflow.load(WORKFLOW.with_name(f"scenes_{name}.json"))
+    trainer = {"lora": "Train LoRA", "controlnet": "Train ControlNet"}[name]
+    for input, value in {"steps": 1, "lr_warmup_steps": 0, "batch_size": 2}.items():
+        workflow = workflow.set(f"{trainer}.{input}", value)
+    with gf.Engine(settings=settings, cache=gf.Cache(places / "cache")) as engine:
+        (path,) = engine.run(workflow).paths
+    kind = path.parent.name  # also that of the folder of models
+    (models / kind).mkdir(parents=True)
+    (models / kind / path.name).symlink_to(path)
+    nodes = {"m": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "graphflow-scenes"}}}
+    if kind == "loras":
+        link = {"model": ["m", 0], "clip": ["m", 1]}
+        nodes["l"] = {"class_type": "LoraLoader", "inputs": {"lora_name": path.name, **link}}
+    else:
+        nodes["l"] = {"class_type": "ControlNetLoader", "inputs": {"control_net_name": path.name}}
+        assert sum(file.stat().st_size for file in path.rglob("*.safetensors")) < 6_000_000
+    with gf.Engine(settings=settings) as engine:
+        found = engine.run(gf.Workflow.from_json(nodes), targets=["l"])["l"].outputs
+    assert {"MODEL", "CLIP"} <= set(found) or "CONTROL_NET" in found
+
+
 def test_make_model_runs_these_very_programs():
     recipe = re.search(r"^model:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
     assert "-m training.scene_data" in recipe and f"run {WORKFLOW.relative_to(ROOT)}" in recipe
