@@ -8174,7 +8174,7 @@ def TrainTextEncoder(
 ) -> _TrainTextEncoder:
     """Train text encoders so that captions tell what images show, before a denoiser of new weights learns from them.
 
-    A small network foretells the latent of an image from the tokens of its caption, and learns together with the text
+    A small network predicts the latent of an image from the tokens of its caption, and learns together with the text
     encoders; the loss is the squared error. It is not kept. TrainTextToImage then trains the denoiser on captions that
     mean something from its first step on. For text encoders of Stable Diffusion 1.x, 2.x and XL.
 

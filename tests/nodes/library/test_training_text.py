@@ -1,4 +1,4 @@
-"""Text encoders in training: captions foretell images, a stop changes no bit, and a denoiser learns from them."""
+"""Text encoders in training: captions predict images, a stop changes no bit, and a denoiser learns from them."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def wanted(loader=None, folder=None, then=None, **options):
     )
 
 
-def test_captions_learn_to_foretell_images_and_a_stop_changes_no_bit(settings, tmp_path):
+def test_captions_learn_to_predict_images_and_a_stop_changes_no_bit(settings, tmp_path):
     document = wanted(steps=40, validate_every=20, ema_decay=0.9).to_json()
     document["t"]["inputs"]["validation_set"] = ["d", 0]
     result = run(settings, tmp_path / "c", document, "t")["t"].outputs
@@ -46,7 +46,7 @@ def test_captions_learn_to_foretell_images_and_a_stop_changes_no_bit(settings, t
     assert losses[-1] < 0.5 * losses[0]
     (_, early), (_, late) = result["losses"]["validation"]
     assert late < early
-    assert set(result["trained"]["weights"]) == {"text.l"}, "the network that foretells is not kept"
+    assert set(result["trained"]["weights"]) == {"text.l"}, "the network that predicts is not kept"
     again = stopped_and_resumed(settings, tmp_path / "cut", document, 7)["trained"]
     assert equal(again["weights"]["text.l"], result["trained"]["weights"]["text.l"])
 

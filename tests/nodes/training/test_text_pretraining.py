@@ -1,4 +1,4 @@
-"""What a text encoder learns from images: the network that foretells latents, and the loss."""
+"""What a text encoder learns from images: the network that predicts latents, and the loss."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from graphflow_nodes.model.entry import Entry
 from graphflow_nodes.training.examples import Example, TrainingSet
-from graphflow_nodes.training.foretelling import CaptionObjective, Foreteller
+from graphflow_nodes.training.text_pretraining import CaptionObjective, LatentPredictor
 
 
 class Tower:
@@ -54,13 +54,13 @@ def test_captions_of_several_lengths_share_a_batch():
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 1), (16, 4)])
-def test_latents_of_any_size_are_foretold(size):
-    reader = Foreteller(32, 4, seed=1)
+def test_latents_of_any_size_are_predicted(size):
+    reader = LatentPredictor(32, 4, seed=1)
     assert reader(torch.randn(2, 77, 32), *size).shape == (2, 4, *size)
 
 
 def test_the_network_is_a_function_of_its_seed_and_tells_places_apart():
-    first, again, other = (Foreteller(32, 4, seed) for seed in (1, 1, 2))
+    first, again, other = (LatentPredictor(32, 4, seed) for seed in (1, 1, 2))
     tokens = torch.randn(1, 9, 32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(first(tokens, 8, 8), again(tokens, 8, 8))
     assert not torch.equal(first(tokens, 8, 8), other(tokens, 8, 8))
@@ -75,7 +75,7 @@ def test_what_a_latent_shows_by_chance_is_answered_by_its_mean():
     data = examples(*((text, value) for text in values for value in values[text]))
     drawn = torch.Generator().manual_seed(3)
     words = {text: torch.nn.Parameter(torch.randn(5, 32, generator=drawn)) for text in values}
-    reader = Foreteller(32, 4, seed=1)
+    reader = LatentPredictor(32, 4, seed=1)
     optimiser = torch.optim.Adam([*words.values(), *reader.parameters()], lr=3e-3)
     objective = CaptionObjective(Tower(words), reader, data, torch.device("cpu"))
     for step in range(300):

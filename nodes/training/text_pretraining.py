@@ -1,4 +1,4 @@
-r"""What a text encoder learns from images: captions foretell latents.
+r"""What a text encoder learns from images: captions predict latents.
 
 A small network reads the tokens c of a caption and answers a latent; the loss is the squared error to that of its
 image,
@@ -25,7 +25,7 @@ from .examples import Example, TrainingSet
 from .randomness import generator
 from .text import TextTower
 
-__all__ = ["CaptionObjective", "Foreteller", "foreteller_for"]
+__all__ = ["CaptionObjective", "LatentPredictor", "predictor_for"]
 
 PATCH = 2
 """Cells of a latent along a side that one query answers."""
@@ -35,7 +35,7 @@ HEAD = 32
 """Numbers of an attention head."""
 
 
-class Foreteller(nn.Module):
+class LatentPredictor(nn.Module):
     """Tokens [N, T, D] -> a latent [N, C, h, w] of any size: each patch of it asks the tokens, by its place."""
 
     def __init__(self, width: int, channels: int, seed: int) -> None:
@@ -51,7 +51,7 @@ class Foreteller(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
         self.answer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, channels * PATCH**2))
-        drawn = generator(seed, "foreteller")
+        drawn = generator(seed, "predictor")
         with torch.no_grad():
             for module in self.modules():
                 if isinstance(module, nn.Linear):
@@ -73,12 +73,12 @@ class Foreteller(nn.Module):
         return x.reshape(*x.shape[:2], self._heads, -1).transpose(1, 2)
 
 
-def foreteller_for(model: Model, tower: TextTower, seed: int) -> Foreteller:
+def predictor_for(model: Model, tower: TextTower, seed: int) -> LatentPredictor:
     """One for the tokens of the text encoders and the latents of a model."""
     with torch.no_grad():
         text = tower.encode([""])[0].text
     assert text is not None
-    return Foreteller(text.shape[-1], model.latent.channels, seed)
+    return LatentPredictor(text.shape[-1], model.latent.channels, seed)
 
 
 def _waves(down: int, across: int) -> Tensor:
@@ -92,7 +92,7 @@ def _waves(down: int, across: int) -> Tensor:
 class CaptionObjective:
     """The loss of text encoders, and of the network that reads them, on examples with captions."""
 
-    def __init__(self, tower: TextTower, reader: Foreteller, data: TrainingSet, device: torch.device) -> None:
+    def __init__(self, tower: TextTower, reader: LatentPredictor, data: TrainingSet, device: torch.device) -> None:
         self._tower, self._reader, self._data, self._device = tower, reader, data, device
 
     def sum(self, numbers: Sequence[int], step: int) -> Tensor:
