@@ -95,7 +95,7 @@ def main() -> None:
         sheet(drawn, len(drawn), GAP).save(IMAGES / f"{image}.png", pnginfo=info, optimize=True)
     sheet(things("text_to_image", ASKED), 10, GAP // 2).save(IMAGES / "graphflow-tiny.png", optimize=True)
     scenes = [f"{thing} on {GROUNDS[at % len(GROUNDS)]}" for at, thing in enumerate(THINGS)]
-    sheet(things("two_things", scenes), 11, 0).save(IMAGES / "graphflow-scenes.png", optimize=True)
+    sheet(things("two_things", scenes), 11, 0).save(IMAGES / "graphflow-scenes.webp", quality=85)
     EXAMPLE.parent.mkdir(exist_ok=True)
     example().save(EXAMPLE, optimize=True)
     workflows(sorted(path.stem for path in WORKFLOWS.glob("*.json")))

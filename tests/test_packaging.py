@@ -62,8 +62,13 @@ def test_the_version_is_one():
 
 def test_the_models_of_the_package_are_small_and_state_what_they_were_made_from():
     folders = (ROOT / "nodes" / "builtin", ROOT / "nodes" / "builtin_adapters")
-    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) <= 15_000_000
+    sizes = [
+        sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+        for folder in folders
+        for place in folder.iterdir()
+        if place.is_dir()
+    ]
+    assert max(sizes) <= 20_000_000 and sum(sizes) <= 42_000_000
     kinds = [place.name for place in folders[1].iterdir() if place.is_dir()]
     notice = (folders[1] / "NOTICE").read_text(encoding="utf-8")
     assert "Noto Emoji" in notice and [kind for kind in kinds if kind not in notice] == []

@@ -1,9 +1,8 @@
 """Before a run: whether the models of a graph belong together, from the headers of their files.
 
 The text encoders of a prompt and the model that it leads, the VAE and the latents, a ControlNet or a LoRA and the model
-that it changes, reference images and a model that sees none, the images of a training and its batches; and whether all
-of it fits into the machine. What is wrong here would stop the run at the sampler, after the text encoders have been
-loaded; here it is found before anything is.
+that it changes, reference images and a model that sees none; and whether all of it fits into the machine. What is wrong
+here would stop the run at the sampler, after the text encoders have been loaded; here it is found before anything is.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from ..model.handles import Clip, ClipVision, ControlNet, Model
 from ..model.latent import LatentFormat
 from ..patches.lora import LoraFile, check_fits, parts_of
 from ..patches.lora_keys import fit
-from ..training.check_sets import small_sets
 from .check_embeddings import embedding_problems
 from .cost import cost_of
 from .foreseen import Foreseen, ForeseenLatent, ForeseenPrompt, concerned, file_of, foresee
@@ -49,7 +47,6 @@ def check_graph(order: Mapping[str, Bound], settings: Settings) -> tuple[list[Pr
             placed = Problem(problem.code, problem.message, place, title, problem.input, problem.hint)
             if placed not in (known := problems if stops else warnings):
                 known.append(placed)
-    problems += small_sets(whole, settings)
     if not problems:
         problems += cost_of(whole, settings, found).problems  # the sizes of images stand in other nodes, too
     return problems, warnings

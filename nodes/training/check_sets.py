@@ -10,7 +10,7 @@ from graphflow.spi import Bound
 
 from .captions import captioned
 
-__all__ = ["too_few_problem", "small_sets"]
+__all__ = ["check_graph", "too_few_problem"]
 
 FOLDER, JOIN, SET = "TrainingFolder", "JoinTrainingSets", "training_set"
 
@@ -21,9 +21,9 @@ def too_few_problem(shown: int, batch_size: int) -> Problem:
     return Problem("too_few_images", message, input="batch_size", hint=hint)
 
 
-def small_sets(order: Mapping[str, Bound], settings: Settings) -> list[Problem]:
-    """A Problem for each trainer whose batch is larger than what the folders that are linked to it hold."""
-    found = []
+def check_graph(order: Mapping[str, Bound], settings: Settings) -> tuple[list[Problem], list[Problem]]:
+    """(problems, no warnings): one for each trainer whose batch is larger than what its folders hold."""
+    found = list[Problem]()
     for node_id, node in order.items():
         size, link = node.literals.get("batch_size"), node.links.get(SET)
         if link is None or not isinstance(size, int):
@@ -33,7 +33,7 @@ def small_sets(order: Mapping[str, Bound], settings: Settings) -> list[Problem]:
             problem = too_few_problem(shown, size)
             title = node.type.display_name
             found.append(Problem(problem.code, problem.message, node_id, title, problem.input, problem.hint))
-    return found
+    return found, []
 
 
 def _shown(order: Mapping[str, Bound], node_id: str, settings: Settings) -> int | None:

@@ -9,7 +9,11 @@ from graphflow_nodes.files.folders import BUILTIN, ModelFolders
 
 import graphflow as gf
 
-BUILTIN_LORAS = ["graphflow-tiny-ground.safetensors", "graphflow-tiny-sunset.safetensors"]
+BUILTIN_LORAS = [
+    "graphflow-scenes-sunset.safetensors",
+    "graphflow-tiny-ground.safetensors",
+    "graphflow-tiny-sunset.safetensors",
+]
 """The LoRAs that ship with the built-in model."""
 
 
