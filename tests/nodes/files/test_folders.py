@@ -35,7 +35,7 @@ def put(root, *names):
 def test_old_and_new_names_of_a_folder_are_one(tmp_path, kind, first, second):
     put(tmp_path, f"{first}/a.safetensors", f"{second}/b.safetensors", f"{second}/a.safetensors")
     folders = ModelFolders([tmp_path])
-    own = [name for name in folders.list(kind) if not name.startswith("graphflow-tiny")]
+    own = [name for name in folders.list(kind) if not name.startswith("graphflow-")]
     assert own == ["a.safetensors", "b.safetensors"]
     assert folders.find(kind, "a.safetensors") == tmp_path / first / "a.safetensors"
     assert folders.find(kind, "b.safetensors") == tmp_path / second / "b.safetensors"
@@ -47,7 +47,7 @@ def test_old_and_new_names_of_a_folder_are_one(tmp_path, kind, first, second):
 )
 def test_every_kind_has_its_folder(tmp_path, kind):
     put(tmp_path, f"{kind}/sub/a.gguf", f"{kind}/b.PTH", f"{kind}/notes.txt")
-    found = [name for name in ModelFolders([tmp_path]).list(kind) if not name.startswith("graphflow-tiny")]
+    found = [name for name in ModelFolders([tmp_path]).list(kind) if not name.startswith("graphflow-")]
     assert found == ["b.PTH", "sub/a.gguf"]
 
 
