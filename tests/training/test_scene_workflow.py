@@ -114,12 +114,8 @@ def test_the_folder_has_the_modules_of_the_script_and_a_vocabulary_of_its_captio
     assert opened.model.config.latent.scale == result["3"].outputs["trained"]["unit"]["scale"]
 
 
-@pytest.mark.parametrize(
-    ("name", "trainer"), [("scenes_lora", "Train LoRA"), ("scenes_controlnet", "Train ControlNet")]
-)
-def test_what_steers_the_model_of_the_package_is_trained_by_workflows_to_files_that_load(
-    places, tmp_path, name, trainer
-):
+@pytest.mark.parametrize("name", ["lora", "controlnet"])
+def test_what_changes_the_model_of_the_package_is_trained_by_a_workflow_to_a_file_that_loads(places, tmp_path, name):
     models = tmp_path / "models"
     settings = gf.Settings(
         device="cpu",
