@@ -33,7 +33,7 @@ docs: .venv/installed
 	$(BIN)/mkdocs build --strict
 
 # The larger model of the package, from new weights: images with captions, then the workflow that trains it. It takes
-# about two hours of a core; stopped at any time, it goes on where it was. The folder is in output/model/output/diffusers.
+# an hour and a half of a core; stopped at any time, it goes on where it was. It is in output/model/output/diffusers.
 model: .venv/installed
 	$(BIN)/python -m training.scene_data output/model $(MODEL_DATA)
 	$(BIN)/graphflow run training/workflows/scenes.json --input-dir output/model/input --models output/model/models \

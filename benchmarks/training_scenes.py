@@ -43,6 +43,7 @@ LOOP = {"learning_rate": 1e-3, "weight_decay": 1e-3, "beta2": 0.99}
 
 
 def bare(weights: list[nn.Parameter], decay: float, loss_at: Callable[[int], Tensor]) -> Callable[[int], None]:
+    """Steps of AdamW with clipped gradients and averages of the weights."""
     optimiser = torch.optim.AdamW(weights, lr=1e-3, weight_decay=1e-3, betas=(0.9, 0.99))
     means, made = [weight.detach().clone() for weight in weights], [0]
 
@@ -87,9 +88,7 @@ def denoiser_sides(folder: Path) -> tuple[Callable[[int], None], Turns]:
         data = TrainingSet(examples, Entry())
         model = with_prediction(opened.model, "v_prediction")
         module: Any = whole_module(device, model, "denoiser")
-        tower = TextTower(
-            opened.clip, {part: one.requires_grad_(False) for part, one in text_modules(device, opened.clip).items()}
-        )
+        tower = TextTower(opened.clip, text_modules(device, opened.clip, learns=False))
         loss = LossOptions(caption_dropout=0.1)
         objective = TextObjective(model, module, data, loss, 0, device.device, tower)
         options = LoopOptions(steps=1_000_000, batch_size=BATCH, ema_decay=0.999, **LOOP)

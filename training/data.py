@@ -21,6 +21,7 @@ __all__ = [
     "caption",
     "captions",
     "draw",
+    "evening_sky",
     "load_sprites",
     "pairs",
 ]
@@ -62,6 +63,8 @@ BACKGROUNDS = {
     "purple": (130, 80, 180),
     "gray": (128, 128, 132),
 }
+
+SKY, HORIZON = (70, 40, 130), (255, 150, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,13 @@ def captions(sample: Sample) -> list[str]:
         f"{sample.thing} on {sample.background}",
         f"a picture of {article} {sample.thing} on a {sample.background} background",
     ]
+
+
+def evening_sky(side: int) -> Image.Image:
+    """RGB, side x side: what LoRAs of the package draw behind each thing."""
+    down = np.linspace(0, 1, side)[:, None, None]
+    sky = np.array(SKY) * (1 - down) + np.array(HORIZON) * down
+    return Image.fromarray(np.broadcast_to(sky, (side, side, 3)).astype(np.uint8))
 
 
 def caption(sample: Sample, rng: random.Random) -> str:

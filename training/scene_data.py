@@ -5,9 +5,9 @@
 In the folder: `input/scenes`, images of one and of two things with all their captions (`metadata.jsonl`), as many
 captions of the one as of the other, and none of a scene that is held out; `input/drawings`, images for the autoencoder,
 half of them on any colour, so that it learns colours, not ten of them; `input/outlines`, the first of the scenes, for
-the ControlNet; `input/sunsets`, scenes before an evening sky, for the LoRA; and
-`models/checkpoints/scenes`, the configs of the networks, without weights. An image is a function of its number, so more
-images leave those that are there as they are.
+the ControlNet; `input/sunsets`, scenes before an evening sky, for the LoRA; `models/checkpoints/scenes`, the configs of
+the networks, without weights. An image is a function of its number, so more images leave those that are there as they
+are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,12 @@ import torch
 from PIL import Image
 from transformers import CLIPTokenizer
 
+from .data import evening_sky
 from .modules import SHIPPED, noise_schedule
 from .scene_model import new_text_encoder, new_unet, new_vae
-from .scenes import BACKGROUNDS, THINGS, Scene, captions, draw, evening_sky, is_held_out, load_things, singles
+from .scenes import BACKGROUNDS, SIZE, THINGS, Scene, captions, draw, is_held_out, load_things, singles
 
-__all__ = ["scenes_of", "write_architecture", "write_drawings", "write_outlines", "write_scenes", "write_sunsets"]
+__all__ = ["scenes_of", "write_architecture", "write_drawings", "write_scenes"]
 
 IMAGES, DRAWINGS, OUTLINES, SUNSETS = 9_000, 2_000, 1_500, 900
 SHARES = {1: 5, 2: 4}
@@ -57,36 +57,16 @@ def scenes_of(count: int) -> list[Scene]:
     return found
 
 
-def write_scenes(folder: Path, count: int) -> None:
-    """Images with captions."""
-    things = load_things()
-    shown = [(scene, captions(scene)) for scene in scenes_of(count)]
-    _write(folder, shown, lambda number, scene: draw(things, scene, random.Random(f"scene {number}")))
-
-
-def write_outlines(folder: Path, count: int) -> None:
-    """Scenes with one caption each."""
-    things = load_things()
-    shown = [(scene, captions(scene)[number % 4]) for number, scene in enumerate(scenes_of(count))]
-    _write(folder, shown, lambda number, scene: draw(things, scene, random.Random(f"scene {number}")))
-
-
-def write_sunsets(folder: Path, count: int) -> None:
-    """Scenes before an evening sky, with one caption each that names a background."""
-    things, sky = load_things(), evening_sky()
-    shown = [(scene, captions(scene)[number % 4]) for number, scene in enumerate(scenes_of(count))]
-    _write(folder, shown, lambda number, scene: draw(things, scene, random.Random(f"sunset {number}"), behind=sky))
-
-
-def _write(
-    folder: Path, shown: Sequence[tuple[Scene, str | list[str]]], drawn: Callable[[int, Scene], np.ndarray]
+def write_scenes(
+    folder: Path, count: int, purpose: str = "scene", each: bool = True, behind: Image.Image | None = None
 ) -> None:
+    """Images with all their captions, or with one of them; sizes and places are functions of purpose and number."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for number, (scene, text) in enumerate(shown):
-        name = f"{number:05}.png"
-        _save(folder / name, drawn(number, scene))
-        lines.append(json.dumps({"file_name": name, "text": text}))
+    things, lines = load_things(), []
+    for number, scene in enumerate(scenes_of(count)):
+        name, texts = f"{number:05}.png", captions(scene)
+        _save(folder / name, draw(things, scene, random.Random(f"{purpose} {number}"), behind=behind))
+        lines.append(json.dumps({"file_name": name, "text": texts if each else texts[number % 4]}))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -98,8 +78,7 @@ def write_drawings(folder: Path, count: int) -> None:
         rng = random.Random(f"drawing {number}")
         shown = tuple(rng.sample(list(THINGS), 2 if rng.random() < 0.6 else 1))
         colour = tuple(rng.randrange(256) for _ in range(3)) if rng.random() < 0.5 else None
-        scene = Scene(shown, rng.choice(list(BACKGROUNDS)))
-        _save(folder / f"{number:05}.png", draw(things, scene, rng, colour))
+        _save(folder / f"{number:05}.png", draw(things, Scene(shown, rng.choice(list(BACKGROUNDS))), rng, colour))
 
 
 def write_architecture(folder: Path) -> None:
@@ -127,10 +106,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=IMAGES, help="of scenes with captions")
     parser.add_argument("--drawings", type=int, default=DRAWINGS, help="images for the autoencoder")
     options = parser.parse_args(arguments)
-    write_scenes(options.folder / "input" / "scenes", options.images)
-    write_drawings(options.folder / "input" / "drawings", options.drawings)
-    write_outlines(options.folder / "input" / "outlines", min(options.images, OUTLINES))
-    write_sunsets(options.folder / "input" / "sunsets", min(options.images, SUNSETS))
+    inputs = options.folder / "input"
+    write_scenes(inputs / "scenes", options.images)
+    write_drawings(inputs / "drawings", options.drawings)
+    write_scenes(inputs / "outlines", min(options.images, OUTLINES), each=False)
+    write_scenes(inputs / "sunsets", min(options.images, SUNSETS), "sunset", each=False, behind=evening_sky(SIZE))
     write_architecture(options.folder / "models" / "checkpoints" / "scenes")
     print(
         f"{options.images} images with captions, {options.drawings} drawings and the architecture in {options.folder}"

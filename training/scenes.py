@@ -26,7 +26,6 @@ __all__ = [
     "Scene",
     "captions",
     "draw",
-    "evening_sky",
     "is_held_out",
     "load_things",
     "pairs_of_things",
@@ -184,9 +183,6 @@ BACKGROUNDS = {
 }
 
 
-SKY, HORIZON = (70, 40, 130), (255, 150, 60)
-
-
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What an image shows."""
@@ -242,13 +238,6 @@ def draw(
         small = things[thing].resize((side, side), Image.Resampling.LANCZOS)
         canvas.alpha_composite(small, (middle - side // 2 + across, (SIZE - side) // 2 + down))
     return np.asarray(canvas.convert("RGB"))
-
-
-def evening_sky() -> Image.Image:
-    """What the LoRA of the model draws behind each thing."""
-    down = np.linspace(0, 1, SIZE)[:, None, None]
-    sky = np.array(SKY) * (1 - down) + np.array(HORIZON) * down
-    return Image.fromarray(np.broadcast_to(sky, (SIZE, SIZE, 3)).astype(np.uint8))
 
 
 def captions(scene: Scene) -> list[str]:

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from .data import BACKGROUNDS, SIZE, Sample, caption, draw, load_sprites, pairs
+from .data import BACKGROUNDS, SIZE, Sample, caption, draw, evening_sky, load_sprites, pairs
 from .modules import RUNS, SHIPPED, new_text_encoder, new_unet, new_vae, noise_schedule, restore, scale_of
 from .train_tiny import to_tensor, tokens_of, weight_of
 
@@ -33,7 +33,7 @@ __all__ = ["STYLES", "LowRank", "adapted", "file_of", "ground", "sunset", "train
 
 FOLDER = Path(__file__).parent.parent / "nodes" / "builtin_adapters" / "loras"
 RANK, ALPHA = 3, 3.0
-SKY, HORIZON, GROUND = (70, 40, 130), (255, 150, 60), (120, 80, 50)
+GROUND = (120, 80, 50)
 
 
 class LowRank(nn.Module):
@@ -52,9 +52,7 @@ class LowRank(nn.Module):
 
 def sunset(sprites: dict[str, Image.Image], sample: Sample, rng: random.Random) -> np.ndarray:
     """The thing before an evening sky, whatever the background of the sample."""
-    down = np.linspace(0, 1, SIZE)[:, None, None]
-    sky = np.array(SKY) * (1 - down) + np.array(HORIZON) * down
-    return draw(sprites, sample, rng, behind=Image.fromarray(np.broadcast_to(sky, (SIZE, SIZE, 3)).astype(np.uint8)))
+    return draw(sprites, sample, rng, behind=evening_sky(SIZE))
 
 
 def ground(sprites: dict[str, Image.Image], sample: Sample, rng: random.Random) -> np.ndarray:

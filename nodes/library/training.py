@@ -137,7 +137,7 @@ def train_lora(
         for name, one in sets.items():
             if one is not None:
                 check_captions(one, name)
-        texts = {part: one.requires_grad_(False) for part, one in text_modules(device, clip).items()}
+        texts = text_modules(device, clip, learns=False)
         tower = TextTower(clip, texts)
         for part, text in texts.items():
             terms |= add_terms(text, targets, rank, alpha, seed, algorithm, part)

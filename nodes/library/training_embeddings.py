@@ -112,7 +112,7 @@ def train_textual_inversion(
     check_captions(data)
     device = open_device(context.settings)
     module = adapter_module(device, model, gradient_checkpointing)
-    modules = {part: one.requires_grad_(False) for part, one in text_modules(device, clip).items()}
+    modules = text_modules(device, clip, learns=False)
     tower = TextTower(clip, modules)
     parameters = first_vectors(clip, modules, initial_text, vectors)
     tower.embeddings = {name: vectors_of(parameters)}

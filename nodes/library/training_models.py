@@ -208,11 +208,8 @@ def train_text_to_image(
     if clip is None:
         objective = Objective(model, modules["denoiser"], data, loss, seed, device.device)
     else:
-        texts = text_modules(device, clip, gradient_checkpointing)
-        if train_text_encoder:
-            modules |= texts
-        else:
-            texts = {part: module.requires_grad_(False) for part, module in texts.items()}
+        texts = text_modules(device, clip, gradient_checkpointing, train_text_encoder)
+        modules |= texts
         tower = TextTower(clip, texts)
         objective = TextObjective(model, modules["denoiser"], data, loss, seed, device.device, tower)
     found = train(

@@ -8,6 +8,7 @@ from typing import Any
 from graphflow import GraphFlowError, Problem, Settings
 from graphflow.spi import Bound
 
+from ..files.image_folders import images_in
 from .captions import captioned
 
 __all__ = ["check_graph", "too_few_problem"]
@@ -28,7 +29,7 @@ def check_graph(order: Mapping[str, Bound], settings: Settings) -> tuple[list[Pr
         size, link = node.literals.get("batch_size"), node.links.get(SET)
         if link is None or not isinstance(size, int):
             continue
-        shown = _shown(order, link.node, settings)
+        shown = _shown(order, link.node, settings, size)
         if shown is not None and shown < size:
             problem = too_few_problem(shown, size)
             title = node.type.display_name
@@ -36,13 +37,16 @@ def check_graph(order: Mapping[str, Bound], settings: Settings) -> tuple[list[Pr
     return found, []
 
 
-def _shown(order: Mapping[str, Bound], node_id: str, settings: Settings) -> int | None:
-    """Images of an epoch; None: not known before the run."""
+def _shown(order: Mapping[str, Bound], node_id: str, settings: Settings, enough: int) -> int | None:
+    """Images of an epoch, at least, and exactly where they are less than `enough`: then captions are counted, too.
+    None: not known before the run."""
     node = order.get(node_id)
     if node is None:
         return None
     if node.type.name == JOIN:
-        parts = [_shown(order, link.node, settings) for name, link in node.links.items() if name.startswith("sets.")]
+        parts = [
+            _shown(order, link.node, settings, enough) for name, link in node.links.items() if name.startswith("sets.")
+        ]
         return None if None in parts else sum(part for part in parts if part is not None)
     if node.type.name != FOLDER:
         return None
@@ -50,11 +54,13 @@ def _shown(order: Mapping[str, Bound], node_id: str, settings: Settings) -> int 
     stated: dict[str, Any] = {name: node.literals.get(name) for name in names}
     if None in stated.values():
         return None
+    times = (2 if stated["mirror"] else 1) * int(stated["repeats"])
     try:
-        several = stated["caption_lines"] == "each"
-        items = captioned(
-            settings, stated["folder"], stated["captions"], stated["column"], stated["trigger"], several=several
-        )
+        images = len(images_in(settings, stated["folder"]))
+        if images * times < enough:
+            several = stated["caption_lines"] == "each"
+            source, column, trigger = (stated[name] for name in ("captions", "column", "trigger"))
+            images = len(captioned(settings, stated["folder"], source, column, trigger, several))
     except GraphFlowError:
         return None  # said by the folder's own check
-    return len(items) * (2 if stated["mirror"] else 1) * int(stated["repeats"])
+    return images * times

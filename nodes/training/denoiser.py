@@ -61,10 +61,12 @@ def whole_module(device: Device, handle: WeightsHandle, part: str, checkpointing
     return checkpointed(module.float().requires_grad_(True), checkpointing)
 
 
-def text_modules(device: Device, clip: Clip, checkpointing: bool = False) -> dict[str, torch.nn.Module]:
-    """Part (`text.l` ...) -> the text encoder, all of whose weights learn."""
+def text_modules(
+    device: Device, clip: Clip, checkpointing: bool = False, learns: bool = True
+) -> dict[str, torch.nn.Module]:
+    """Part (`text.l` ...) -> the text encoder, all of whose weights learn, or none."""
     parts = [part for part, _ in clip.sources if part.startswith("text.")]
-    return {part: whole_module(device, clip, part, checkpointing) for part in parts}
+    return {part: whole_module(device, clip, part, checkpointing).requires_grad_(learns) for part in parts}
 
 
 def parameters_of(modules: Mapping[str, torch.nn.Module]) -> dict[str, torch.nn.Parameter]:

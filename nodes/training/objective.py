@@ -37,7 +37,7 @@ from .examples import Example, TrainingSet
 from .options import LossOptions
 from .randomness import normal, uniform
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "alike"]
 
 _Place = tuple[Example, tuple[Any, ...]]
 """An example, and what its randomness is a function of."""
@@ -136,10 +136,10 @@ class Objective:
             weights.append(self._weight(float(sigma), options))
         device, examples = self._device, [example for example, _ in places]
         parts: dict[int, Tensor] = {}
-        for alike in _alike(rows):
-            asked = [asks[at] for at in alike]
-            answers = self._answers(asked, [rows[at] for at in alike], [examples[at] for at in alike])
-            for row, at in enumerate(alike):
+        for group in alike(map(_shape_of, rows)):
+            asked = [asks[at] for at in group]
+            answers = self._answers(asked, [rows[at] for at in group], [examples[at] for at in group])
+            for row, at in enumerate(group):
                 parts[at] = family.net.back(config, asks[at], {name: answer[row] for name, answer in answers.items()})
         found = torch.stack([parts[at] for at in range(len(rows))])
         error = (found - torch.stack(targets).to(device)).square()
@@ -189,13 +189,17 @@ class Objective:
         return weight * min(1 + 1 / snr, options.max_weight or math.inf) / self._mean_weight
 
 
-def _alike(rows: Sequence[Row]) -> Iterable[list[int]]:
-    """Rows that may share a pass: captions of some families are as long as their text."""
+def alike(keys: Iterable[Hashable]) -> Iterable[list[int]]:
+    """The numbers of those with equal keys, in groups: they may share a pass."""
     found: dict[Hashable, list[int]] = {}
-    for at, row in enumerate(rows):
-        shapes = tuple((name, one.shape) for name, one in row.stacked.items())
-        found.setdefault((row.common, shapes), []).append(at)
+    for at, key in enumerate(keys):
+        found.setdefault(key, []).append(at)
     return found.values()
+
+
+def _shape_of(row: Row) -> Hashable:
+    """What rows that share a pass have in common: captions of some families are as long as their text."""
+    return row.common, tuple((name, one.shape) for name, one in row.stacked.items())
 
 
 def _kind(model: Model) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +41,11 @@ class TextTower:
             self._clip, self._modules, captions, {"embeddings": self.embeddings.get}
         )
         return found
+
+    def encode_each(self, captions: Iterable[str]) -> dict[str, Entry]:
+        """Caption -> its entry; equal ones are encoded once."""
+        different = list(dict.fromkeys(captions))
+        return dict(zip(different, self.encode(different), strict=True))
 
 
 def check_captions(data: TrainingSet, input: str = "training_set") -> None:
@@ -85,8 +90,7 @@ class TextObjective(Objective):
                 assert self._data.empty is not None
                 entry, caption = self._data.empty, ""
             shown[id(entry)] = (entry, caption)
-        captions = list(dict.fromkeys(caption for _, caption in shown.values()))
-        found = dict(zip(captions, self._tower.encode(captions), strict=True))
+        found = self._tower.encode_each(caption for _, caption in shown.values())
         self._live = {
             key: replace(entry, text=found[caption].text, pooled=found[caption].pooled)
             for key, (entry, caption) in shown.items()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from torch.nn.functional import pixel_shuffle, scaled_dot_product_attention
 from ..model.handles import Model
 from .attention import fast_attention
 from .examples import Example, TrainingSet
+from .objective import alike
 from .randomness import generator
 from .text import TextTower
 
@@ -107,16 +109,11 @@ class CaptionObjective:
             return float(sum(self._losses([example]) for example in data.examples)) / len(data.examples)
 
     def _losses(self, examples: Sequence[Example]) -> Tensor:
-        captions = [example.caption or "" for example in examples]
-        different = list(dict.fromkeys(captions))
-        texts = dict(zip(different, (entry.text for entry in self._tower.encode(different)), strict=True))
-        groups: dict[tuple[int, ...], list[int]] = {}  # a long caption has more tokens
-        for at, caption in enumerate(captions):
-            groups.setdefault(tuple(texts[caption].shape), []).append(at)  # type: ignore[union-attr]
+        found = self._tower.encode_each(example.caption or "" for example in examples)
+        texts: list[Any] = [found[example.caption or ""].text for example in examples]
         total = torch.zeros((), device=self._device)
-        for alike in groups.values():
-            latents = torch.stack([examples[at].latent for at in alike]).to(self._device)
-            tokens = torch.stack([texts[captions[at]] for at in alike])  # type: ignore[misc]
-            answers = self._reader(tokens, *latents.shape[-2:])
+        for group in alike(text.shape for text in texts):  # a long caption has more tokens
+            latents = torch.stack([examples[at].latent for at in group]).to(self._device)
+            answers = self._reader(torch.stack([texts[at] for at in group]), *latents.shape[-2:])
             total = total + (answers.float() - latents).square().flatten(1).mean(1).sum()
         return total

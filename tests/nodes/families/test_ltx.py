@@ -30,6 +30,7 @@ import graphflow as gf
 
 from . import asking, tiny_transformers
 from . import tiny_ltx as t
+from .runs import engine_of, problems, run
 
 WORKFLOWS = Path(__file__).parents[3] / "workflows"
 WIDTH, HEIGHT, LENGTH = 96, 64, 9
@@ -70,20 +71,6 @@ def shipped(name, checkpoint="ltx-video-2b-v0.9.5.safetensors"):
 def shown(nodes, key):
     """With a node that shows the first output of another: a run needs one that has an effect."""
     return {**nodes, "90": {"class_type": "PreviewAny", "inputs": {"source": [key, 0]}}}
-
-
-def engine_of(models):
-    here = models.parent
-    settings = gf.Settings(models=(models,), output_dir=here, input_dir=here, temp_dir=here, device="cpu")
-    return gf.Engine(settings=settings, cache=gf.Cache(memory=0))
-
-
-def run(models, nodes, *targets):
-    with engine_of(models) as engine:
-        workflow = gf.Workflow.from_json(nodes)
-        assert engine.validate(workflow) == []
-        found = engine.run(workflow, targets=targets)
-    return [found[target].outputs for target in targets]
 
 
 def key_of(nodes, kind):
@@ -348,11 +335,6 @@ def test_the_cost_of_a_video_is_known_from_headers(models):
         (longer,) = engine.costs(gf.Workflow.from_json(nodes))
     assert {load.part for load in cost.loads} == {"text.t5", "denoiser", "vae"} and cost.sizes_known
     assert 1.8 < longer.peak / cost.peak < 2.2  # of small weights: the work of the decoder, whose frames are all there
-
-
-def problems(models, nodes):
-    with engine_of(models) as engine:
-        return engine.validate(gf.Workflow.from_json(nodes))
 
 
 def refused(models, nodes):

@@ -40,6 +40,7 @@ import graphflow as gf
 
 from . import asking, tiny, tiny_ltx, tiny_transformers
 from . import tiny_ltx2 as t
+from .runs import engine_of, problems, run
 from .tiny_flow import SPIECE
 from .tiny_flow import save as save_flow
 
@@ -80,25 +81,6 @@ def shipped(version="2.0", **more):
 def shown(source, key="90"):
     """A node that shows the first output of another: a run needs one that has an effect."""
     return {key: {"class_type": "PreviewAny", "inputs": {"source": [source, 0]}}}
-
-
-def engine_of(models):
-    here = models.parent
-    settings = gf.Settings(models=(models,), output_dir=here, input_dir=here, temp_dir=here, device="cpu")
-    return gf.Engine(settings=settings, cache=gf.Cache(memory=0))
-
-
-def run(models, nodes, *targets):
-    with engine_of(models) as engine:
-        workflow = gf.Workflow.from_json(nodes)
-        assert engine.validate(workflow) == []
-        found = engine.run(workflow, targets=targets)
-    return [found[target].outputs for target in targets]
-
-
-def problems(models, nodes):
-    with engine_of(models) as engine:
-        return engine.validate(gf.Workflow.from_json(nodes))
 
 
 @pytest.fixture(scope="module", params=t.VERSIONS)

@@ -28,6 +28,7 @@ import graphflow as gf
 
 from . import tiny, tiny_vision
 from . import tiny_svd as t
+from .runs import engine_of
 
 WORKFLOW = Path(__file__).parents[3] / "workflows" / "svd_image_to_video.json"
 SIDE, FRAMES, STEPS = 32, 4, 2
@@ -46,12 +47,6 @@ def models(networks, tmp_path_factory):
     t.save_folder(models / "checkpoints" / "folder", networks)
     Image.effect_noise((SIDE, SIDE), 80).convert("RGB").save(models.parent / "picture.png")
     return models
-
-
-def engine_of(models):
-    here = models.parent
-    settings = gf.Settings(models=(models,), output_dir=here, input_dir=here, temp_dir=here, device="cpu")
-    return gf.Engine(settings=settings, cache=gf.Cache(memory=0))
 
 
 def shipped():

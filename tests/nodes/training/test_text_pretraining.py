@@ -6,10 +6,11 @@ import pytest
 import torch
 from graphflow_nodes.model.entry import Entry
 from graphflow_nodes.training.examples import Example, TrainingSet
+from graphflow_nodes.training.text import TextTower
 from graphflow_nodes.training.text_pretraining import CaptionObjective, LatentPredictor
 
 
-class Tower:
+class Tower(TextTower):
     """A text encoder whose answers are given; it notes what it is asked."""
 
     def __init__(self, answers):
