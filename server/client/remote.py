@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from pathlib import Path
 from threading import Event as Flag
+from threading import get_ident
 from typing import Any, TypeVar
 
 from graphflow import (
@@ -260,16 +261,22 @@ def _waited(work: Coroutine[Any, Any, T]) -> T:
     except RuntimeError:
         return asyncio.run(work)
     tasks: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = []
+    interrupted = Flag()
 
     async def noted() -> T:
         task = asyncio.ensure_future(work)
         tasks.append((asyncio.get_running_loop(), task))
+        if interrupted.is_set():
+            task.cancel()
         return await task
 
     with ThreadPoolExecutor(1) as pool:
+        # A pool waits at its end for the threads that had started when they were asked for: this one, from here on.
+        pool.submit(get_ident).result()
         try:
             return pool.submit(asyncio.run, noted()).result()
         except KeyboardInterrupt:
+            interrupted.set()
             for loop, task in tasks:
                 with suppress(RuntimeError):  # it is over by now
                     loop.call_soon_threadsafe(task.cancel)

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import time
 
 import pytest
 from aiohttp import web
@@ -161,9 +162,15 @@ def test_cancel_stops_the_run_there(remote, field):
     assert len(field.interrupted) == 1 and events[-1].status == "cancelled"
 
 
-def test_an_interrupt_in_a_notebook_stops_the_run_there(remote, field):
+@pytest.mark.parametrize("seconds", [0, 0.5], ids=["at once", "in a thread that starts slowly"])
+def test_an_interrupt_in_a_notebook_stops_the_run_there(remote, field, monkeypatch, seconds):
     field.run = field.waits
     events = []
+    start = threading.Thread.start
+
+    def start_slowly(thread):
+        start(thread)
+        time.sleep(seconds)
 
     def listen(event):
         events.append(event)
@@ -174,6 +181,7 @@ def test_an_interrupt_in_a_notebook_stops_the_run_there(remote, field):
         remote.run(WORKFLOW, on_event=listen)
 
     loop = asyncio.new_event_loop()
+    monkeypatch.setattr(threading.Thread, "start", start_slowly)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     try:
         with pytest.raises(KeyboardInterrupt):
