@@ -1753,6 +1753,33 @@ def DifferentialDiffusion(
     """
     ...
 
+class _DiffusersLoader_:
+    model_path: Place
+
+class _DiffusersLoader_0(Model, _DiffusersLoader_): ...
+
+class _DiffusersLoader_1(Clip, _DiffusersLoader_): ...
+
+class _DiffusersLoader_2(Vae, _DiffusersLoader_): ...
+
+class _DiffusersLoader(tuple[_DiffusersLoader_0, _DiffusersLoader_1, _DiffusersLoader_2], _DiffusersLoader_):
+    node_id: str
+    MODEL: _DiffusersLoader_0
+    CLIP: _DiffusersLoader_1
+    VAE: _DiffusersLoader_2
+def DiffusersLoader(
+    *,
+    model_path: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _DiffusersLoader:
+    """Take the denoiser, the text encoders and the VAE out of a diffusers folder (with model_index.json) below
+    models/diffusers, of any family that runs.
+
+    CheckpointLoaderSimple lists these folders, too, and gives the same.
+    """
+    ...
+
 class _DiffusersSave(NodeRef):
     model: Place
     clip: Place

@@ -115,7 +115,7 @@ def write_parameters(workflow: Mapping[str, Any]) -> str | None:
     skips = [
         value(node, "stop_at_clip_layer") for node in upstream("positive") if node["class_type"] == "CLIPSetLastLayer"
     ]
-    names = [value(node, "ckpt_name", value(node, "unet_name")) for node in models]
+    names = [value(node, name) for node in models for name in ("ckpt_name", "unet_name", "model_path")]
     model = next((name for name in names if isinstance(name, str)), None)
     sizes = [node for node in upstream("latent_image") if {"width", "height"} <= node["inputs"].keys()]
     width, height = (value(sizes[0], name) if sizes else None for name in ("width", "height"))

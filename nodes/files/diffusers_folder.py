@@ -15,7 +15,16 @@ from graphflow import GraphFlowError, Problem
 from .tensor_info import MAX_HEADER, TensorInfo, damaged, unreadable
 from .weight_file import is_hidden, read_weight_file
 
-__all__ = ["DiffusersFolder", "denoisers_to_name", "is_diffusers", "read_config", "read_folder", "state_of_folder"]
+__all__ = [
+    "INDEXES",
+    "DiffusersFolder",
+    "denoisers_to_name",
+    "is_diffusers",
+    "is_of_pipeline",
+    "read_config",
+    "read_folder",
+    "state_of_folder",
+]
 
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 """Names of weight files in the order in which they are looked for."""
@@ -48,6 +57,11 @@ def is_diffusers(folder: Path) -> bool:
         re.search(r"\.(safetensors|bin)(\.index(\.\w+)?\.json)?$", item.name) and not is_hidden(item.name)
         for item in folder.iterdir()
     )
+
+
+def is_of_pipeline(path: Path) -> bool:
+    """Whether a model is a pipeline folder, or a denoiser in one: not a part by itself, and not a file."""
+    return path.is_dir() and any((folder / name).is_file() for folder in (path, path.parent) for name in INDEXES)
 
 
 def denoisers_to_name(parts: Iterable[str]) -> tuple[str, ...]:

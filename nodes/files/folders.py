@@ -8,7 +8,7 @@ from pathlib import Path
 from graphflow import GraphFlowError, Problem, did_you_mean
 from graphflow.spi import walk_once
 
-from .diffusers_folder import denoisers_to_name, is_diffusers
+from .diffusers_folder import INDEXES, denoisers_to_name, is_diffusers, is_of_pipeline
 from .extra_paths import extra_paths
 from .weight_file import ENDINGS, is_hidden, is_pickled
 
@@ -19,6 +19,7 @@ ADAPTERS = BUILTIN.with_name("builtin_adapters")
 """The adapters of the built-in model: a folder for each kind (`loras` ...)."""
 KINDS: Mapping[str, tuple[str, ...]] = {
     "checkpoints": ("checkpoints", "diffusers"),
+    "diffusers": ("diffusers",),
     "diffusion_models": ("diffusion_models", "unet"),
     "text_encoders": ("text_encoders", "clip"),
     "controlnet": ("controlnet", "t2i_adapter"),
@@ -38,7 +39,11 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "background_removal": ("background_removal",),
     "perceptual": ("perceptual", "lpips"),
 }
-"""Kind of model -> the sub-folders of a models folder in which it is looked for, in this order: ComfyUI's names."""
+"""Kind of model -> the sub-folders of a models folder in which it is looked for, in this order: ComfyUI's names. Of the
+kind `diffusers` only pipeline folders are listed."""
+
+WHOLE = ("checkpoints", "diffusers")
+"""Kinds of whole models."""
 
 
 class ModelFolders:
@@ -65,6 +70,8 @@ class ModelFolders:
         found: dict[str, Path] = {}
         for place in self.places(kind):
             for path in sorted(models_below(place)):
+                if kind == "diffusers" and not is_of_pipeline(path):
+                    continue
                 found.setdefault(path.relative_to(place).as_posix(), path)
         return found
 
@@ -80,7 +87,7 @@ class ModelFolders:
             hint = did_you_mean(name, found) or f"looked in {places}"
             raise GraphFlowError([Problem("no_model", f"there is no {kind} file {name!r}", hint=hint)])
         if not self._pickles:
-            _refuse_pickles(found[name], name, _MAY_BE_PICKLES if kind == "checkpoints" else _CHECKPOINTS)
+            _refuse_pickles(found[name], name, _MAY_BE_PICKLES if kind in WHOLE else _CHECKPOINTS)
         return found[name]
 
 
@@ -100,6 +107,7 @@ def _refuse_pickles(path: Path, name: str, endings: frozenset[str]) -> None:
 
 _MAY_BE_PICKLES = frozenset(ENDINGS) - {".gguf"}
 _CHECKPOINTS = frozenset({".ckpt"})
+_CONFIGS = frozenset({*INDEXES, "config.json"})
 
 
 def models_below(place: Path) -> Iterator[Path]:
@@ -107,7 +115,7 @@ def models_below(place: Path) -> Iterator[Path]:
     Links are followed, as users keep large files elsewhere; hidden files and folders are not models."""
     for name, folders, files in walk_once(place):
         folder = Path(name)
-        if folder != place and ("model_index.json" in files or "config.json" in files) and is_diffusers(folder):
+        if folder != place and not _CONFIGS.isdisjoint(files) and is_diffusers(folder):
             parts = (part for part in folders if (folder / part / "config.json").is_file())
             inner = [folder / part for part in denoisers_to_name(parts)] if "config.json" not in files else []
             folders.clear()

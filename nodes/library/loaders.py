@@ -85,6 +85,10 @@ def checkpoint_digest(settings: Settings, ckpt_name: str) -> str:
     return with_vocabulary(settings, "checkpoints", ckpt_name)
 
 
+def _pipeline_digest(settings: Settings, model_path: str) -> str:
+    return with_vocabulary(settings, "diffusers", model_path)
+
+
 def _vae_digest(settings: Settings, vae_name: str) -> str:
     return _digest(settings, "vae", vae_name)
 
@@ -165,12 +169,30 @@ def unclip_checkpoint_loader(settings: Settings, ckpt_name: _Checkpoint) -> Uncl
     return UnclipCheckpoint(*_parts(settings, ckpt_name), vision)
 
 
-def _parts(settings: Settings, ckpt_name: str) -> tuple[Any, Any, Any]:
+@node(
+    "DiffusersLoader",
+    category="advanced/loaders/deprecated",
+    version="1",
+    outside=_pipeline_digest,
+    check=file_check("diffusers", "checkpoint", "model_path"),
+)
+def diffusers_loader(
+    settings: Settings, model_path: Annotated[str, Choice(_listed("diffusers"), "models/diffusers")]
+) -> CheckpointParts:
+    """Take the denoiser, the text encoders and the VAE out of a diffusers folder (with model_index.json) below
+    models/diffusers, of any family that runs.
+
+    CheckpointLoaderSimple lists these folders, too, and gives the same.
+    """
+    return CheckpointParts(*_parts(settings, model_path, "diffusers"))
+
+
+def _parts(settings: Settings, ckpt_name: str, kind: str = "checkpoints") -> tuple[Any, Any, Any]:
     """The handles; in the place of a part that the file lacks what stops the nodes that need it."""
     from ..families.opened import open_beside, open_model, unnamed_denoiser
     from ..files.header import read_header
 
-    path = folders(settings).find("checkpoints", ckpt_name)
+    path = folders(settings).find(kind, ckpt_name)
     several = unnamed_denoiser(read_header(path), ckpt_name)
     model: Any
     if several is None:

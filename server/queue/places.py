@@ -23,7 +23,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "width": ("width",),
     "height": ("height",),
     "batch": ("batch_size",),
-    "model": ("ckpt_name", "unet_name"),
+    "model": ("ckpt_name", "unet_name", "model_path"),
     "image": ("image",),
 }
 TEXTS = ("text", "prompt", "text_g", "text_l", "clip_l", "t5xxl", "string", "value")

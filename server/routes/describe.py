@@ -39,6 +39,7 @@ SPOKEN = "0.3.64"
 """The version of ComfyUI's server whose protocol this is."""
 MODEL_INPUTS = {
     "checkpoints": ("CheckpointLoaderSimple", "ckpt_name"),
+    "diffusers": ("DiffusersLoader", "model_path"),
     "vae": ("VAELoader", "vae_name"),
     "loras": ("LoraLoader", "lora_name"),
     "controlnet": ("ControlNetLoader", "control_net_name"),

@@ -28,6 +28,7 @@ _METHODS = {
     "VAEEncodeForInpaint": "encode",
     "VAELoader": "load_vae",
     "CheckpointLoaderSimple": "load_checkpoint",
+    "DiffusersLoader": "load_checkpoint",
     "CLIPTextEncode": "encode",
     "CLIPSetLastLayer": "set_last_layer",
     "LoraLoader": "load_lora",
@@ -348,7 +349,6 @@ _ABSENT = {
     "ConditioningSetTimestepRange",
     "InpaintModelConditioning",
     "CheckpointLoader",
-    "DiffusersLoader",
     "unCLIPCheckpointLoader",
 }
 """Classes that packs import and that we lack. A pack is not to fail of the one of its nodes that uses one."""

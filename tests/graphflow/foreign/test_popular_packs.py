@@ -272,7 +272,7 @@ def test_outputs_too_many_are_left_out_and_missing_ones_fail_only_who_needs_them
 
 
 def test_a_pack_that_imports_a_node_that_we_lack_fails_only_where_it_uses_it(engine):
-    with pytest.raises(gf.NodeFailed, match="the node library has no DiffusersLoader"):
+    with pytest.raises(gf.NodeFailed, match="the node library has no CheckpointLoader"):
         engine.run(graph(load=LOAD, a=("Popular UsesLora", {"model": "@load"})), targets=["a"])
 
 

@@ -162,6 +162,14 @@ def test_the_name_of_a_model_comes_back_whole(name):
     assert ("Model file" in text) == (name in ("graphflow-tiny", "old/sd-v1-5.ckpt"))
 
 
+@pytest.mark.parametrize(("kind", "name"), [("UNETLoader", "unet_name"), ("DiffusersLoader", "model_path")])
+def test_the_model_of_other_loaders_is_written(kind, name):
+    workflow = read_parameters("x\nSteps: 7, Sampler: Euler, Seed: 3")
+    (loader,) = (node for node in workflow.values() if node["class_type"] == "CheckpointLoaderSimple")
+    loader |= {"class_type": kind, "inputs": {name: "mine/fox"}}
+    assert "Model: fox, Model file: mine/fox" in write_parameters(workflow)
+
+
 def test_a_linked_number_is_written_and_a_computed_one_is_left_out():
     workflow = read_parameters("x\nSteps: 7, Sampler: Euler, Seed: 3")
     sampler = one(workflow, "KSampler")

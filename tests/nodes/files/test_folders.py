@@ -66,6 +66,23 @@ def test_a_folder_is_one_model_only_if_it_is_a_model(tmp_path):
     assert folders.list("checkpoints") == ["graphflow-scenes", "graphflow-tiny", "tiny"]
 
 
+def test_a_modular_pipeline_is_one_model_and_only_pipelines_are_of_the_kind_diffusers(tmp_path):
+    part = tmp_path / "diffusers" / "part"
+    shutil.copytree(BUILTIN / "graphflow-tiny" / "unet", part)
+    for name in ("plain", "modular"):
+        shutil.copytree(BUILTIN / "graphflow-tiny", tmp_path / "diffusers" / "sub" / name)
+    place = tmp_path / "diffusers" / "sub" / "modular"
+    (place / "model_index.json").rename(place / "modular_model_index.json")
+    put(tmp_path, "diffusers/a.safetensors")
+    folders = ModelFolders([tmp_path])
+    assert folders.list("diffusers") == ["sub/modular", "sub/plain"]
+    whole = [name for name in folders.list("checkpoints") if not name.startswith("graphflow-")]
+    assert whole == ["a.safetensors", "part", "sub/modular", "sub/plain"]
+    assert folders.find("diffusers", "sub/modular") == place
+    with pytest.raises(gf.GraphFlowError, match="there is no diffusers file 'part'"):
+        folders.find("diffusers", "part")
+
+
 @pytest.mark.parametrize("place", ["models", "."])
 def test_folders_elsewhere_are_found_as_comfyui_users_state_them(tmp_path, place, monkeypatch):
     monkeypatch.setenv("ELSEWHERE", str(tmp_path / "big"))

@@ -37,6 +37,12 @@ def test_a_simple_workflow_is_summarised_whole():
     }
 
 
+def test_the_model_of_a_diffusers_loader_is_shown():
+    workflow = json.loads((SHIPPED / "text_to_image.json").read_text())
+    workflow["4"] = {"class_type": "DiffusersLoader", "inputs": {"model_path": "mine/fox"}}
+    assert of(workflow)["model"] == "fox" and find_places(workflow)["model"] == [("4", "model_path")]
+
+
 OF_ONE_SAMPLER = [path for path in sorted(SHIPPED.glob("*.json")) if '"KSampler' in path.read_text()]
 
 

@@ -1,7 +1,7 @@
 """Slips that ComfyUI's own program lets pass, and imports of nodes that the library lacks."""
 
 from nodes import *  # noqa: F403
-from nodes import DiffusersLoader, common_ksampler
+from nodes import CheckpointLoader, common_ksampler
 
 assert callable(common_ksampler) and callable(VAEDecode) and callable(SaveImage)  # noqa: F405
 
@@ -47,7 +47,7 @@ class UsesLora:
     FUNCTION = "go"
 
     def go(self, model):
-        return DiffusersLoader().load_checkpoint("x")
+        return CheckpointLoader().load_checkpoint("x")
 
 
 CLASSES = (TooFew, TooMany, UsesLora)
