@@ -50,8 +50,7 @@ def one_at_a_time(vae: Vae, samples: Tensor) -> Iterable[Tensor]:
 
 def _compiled_decoder(device: Device, vae: Vae, part: LoadedPart, samples: Tensor) -> ForwardCall | None:
     """None where the run is eager, or the decoder draws noise; runs under `auto` are, and count for those that come."""
-    draws = getattr(vae.family.codec, "draws_noise", None)
-    if device.compile == "off" or part.is_paged or (draws is not None and draws(part.module)):
+    if device.compile == "off" or part.is_paged or vae.family.codec.draws_noise(part.module):
         return None
     network = part.module.__dict__.get(DECODER)
     if network is None:

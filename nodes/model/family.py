@@ -144,6 +144,9 @@ class VaeNetwork(Protocol):
     def encode(self, module: torch.nn.Module, image: Tensor) -> Tensor:
         """One image [H, W, 3] in 0..1, sides multiples of the factor -> the mean of its latent, float32 [C, h, w]."""
 
+    def draws_noise(self, module: torch.nn.Module) -> bool:
+        """Whether `decode` draws noise: it is then not compiled, as code does not hold a generator."""
+
 
 def _has_no_latents(config: Config) -> LatentFormat:
     raise TypeError("only denoisers and VAEs have latents")

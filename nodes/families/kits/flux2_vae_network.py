@@ -11,7 +11,7 @@ from torch import Tensor
 from ...model.config import Config
 from .unet_network import plain
 
-__all__ = ["build", "decode", "encode"]
+__all__ = ["build", "decode", "draws_noise", "encode"]
 
 
 def build(config: Config) -> AutoencoderKLFlux2:
@@ -33,6 +33,10 @@ def decode(module: Any, latent: Tensor) -> Tensor:
     cells = z.reshape(channels // 4, 2, 2, height, width).permute(0, 3, 1, 4, 2)
     image: Tensor = module.decode(cells.reshape(1, channels // 4, 2 * height, 2 * width)).sample
     return ((image[0].float() + 1) / 2).clamp(0, 1).movedim(0, -1)
+
+
+def draws_noise(module: Any) -> bool:
+    return False
 
 
 def encode(module: Any, image: Tensor) -> Tensor:

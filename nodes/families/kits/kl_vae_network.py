@@ -12,7 +12,7 @@ from ...model.config import Config
 from .kl_vae_tiles import decode_in_tiles, encode_in_tiles, fits_exactly
 from .unet_network import plain
 
-__all__ = ["build", "decode", "decode_in_tiles", "encode", "encode_in_tiles", "fits_exactly"]
+__all__ = ["build", "decode", "decode_in_tiles", "draws_noise", "encode", "encode_in_tiles", "fits_exactly"]
 
 
 def build(config: Config) -> AutoencoderKL:
@@ -27,6 +27,10 @@ def decode(module: Any, latent: Tensor) -> Tensor:
     """[C, h, w], VAE unit -> float32 [H, W, 3] in 0..1."""
     image: Tensor = module.decode(latent[None].to(module.device, module.dtype)).sample
     return ((image[0].float() + 1) / 2).clamp(0, 1).movedim(0, -1)
+
+
+def draws_noise(module: Any) -> bool:
+    return False
 
 
 def encode(module: Any, image: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ import torch
 from diffusers import AutoencoderKLLTX2Video
 
 from ...model.config import Config
-from .ltx_vae_network import decode, encode
+from .ltx_vae_network import decode, draws_noise, encode
 from .unet_network import plain
 
-__all__ = ["build", "decode", "encode"]
+__all__ = ["build", "decode", "draws_noise", "encode"]
 
 
 def build(config: Config) -> AutoencoderKLLTX2Video:

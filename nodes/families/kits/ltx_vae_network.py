@@ -23,6 +23,7 @@ __all__ = [
     "DECODE_TIME",
     "build",
     "decode",
+    "draws_noise",
     "encode",
     "Statistics",
     "normalised",
@@ -70,7 +71,7 @@ def decode(module: Any, latent: Tensor) -> Tensor:
 
 
 def draws_noise(module: Any) -> bool:
-    """Whether a decoder draws noise: it is then not compiled, as code does not hold a generator."""
+    """A decoder that is asked with a time does, in its latent and inside."""
     return bool(module.config.timestep_conditioning)
 
 

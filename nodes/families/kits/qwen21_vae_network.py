@@ -11,7 +11,7 @@ from torch import Tensor
 from ...model.config import Config
 from .unet_network import plain
 
-__all__ = ["build", "decode", "encode"]
+__all__ = ["build", "decode", "draws_noise", "encode"]
 
 
 def build(config: Config) -> AutoencoderKLQwenImage21:
@@ -26,6 +26,10 @@ def decode(module: Any, latent: Tensor) -> Tensor:
     """[C, h, w], VAE unit -> float32 [H, W, 4] in 0..1."""
     image: Tensor = module.decode(latent[None, :, None].to(module.device, module.dtype)).sample
     return ((image[0, :, 0].float() + 1) / 2).clamp(0, 1).movedim(0, -1)
+
+
+def draws_noise(module: Any) -> bool:
+    return False
 
 
 def encode(module: Any, image: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch import Tensor
 
 from ...model.config import Config
-from .kl_vae_network import encode
+from .kl_vae_network import draws_noise, encode
 from .unet_network import plain
 
-__all__ = ["build", "decode", "encode"]
+__all__ = ["build", "decode", "draws_noise", "encode"]
 
 
 def build(config: Config) -> AutoencoderKLTemporalDecoder:

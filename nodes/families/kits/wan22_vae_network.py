@@ -12,9 +12,9 @@ from ...model.config import Config
 from . import wan_vae_network
 from .unet_network import plain
 
-__all__ = ["build", "decode", "encode"]
+__all__ = ["build", "decode", "draws_noise", "encode"]
 
-decode = wan_vae_network.decode
+decode, draws_noise = wan_vae_network.decode, wan_vae_network.draws_noise
 
 
 def build(config: Config) -> AutoencoderKLWan:

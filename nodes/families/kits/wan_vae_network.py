@@ -11,7 +11,7 @@ from torch import Tensor
 from ...model.config import Config
 from .unet_network import plain
 
-__all__ = ["build", "decode", "encode"]
+__all__ = ["build", "decode", "draws_noise", "encode"]
 
 
 def build(config: Config) -> AutoencoderKLQwenImage:
@@ -27,6 +27,10 @@ def decode(module: Any, latent: Tensor) -> Tensor:
     latent = latent if latent.dim() == 4 else latent[:, None]
     image: Tensor = module.decode(latent[None].to(module.device, module.dtype)).sample
     return ((image[0].float() + 1) / 2).clamp(0, 1).movedim(0, -1)
+
+
+def draws_noise(module: Any) -> bool:
+    return False
 
 
 def encode(module: Any, image: Tensor) -> Tensor:

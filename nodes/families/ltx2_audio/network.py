@@ -19,7 +19,7 @@ from ...model.config import Config
 from ..kits.empty import EmptyParameters
 from ..kits.unet_network import plain
 
-__all__ = ["build_vae", "build_vocoder", "decode", "encode", "spectrogram", "wave"]
+__all__ = ["build_vae", "build_vocoder", "decode", "draws_noise", "encode", "spectrogram", "wave"]
 
 
 def build_vae(config: Config) -> AutoencoderKLLTX2Audio:
@@ -57,6 +57,10 @@ def wave(module: Any, mel: Tensor) -> Tensor:
 
 def decode(module: Any, latent: Tensor) -> Tensor:
     raise _not_of_images()
+
+
+def draws_noise(module: Any) -> bool:
+    return False
 
 
 def encode(module: Any, image: Tensor) -> Tensor:

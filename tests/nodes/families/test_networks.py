@@ -5,18 +5,27 @@ import dataclasses
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
-from graphflow_nodes.families import opened
+from graphflow_nodes.families import VAES, opened
 from graphflow_nodes.families.kits.clip_network import encode_chunks
 from graphflow_nodes.families.kits.prompt import Chunk
 from graphflow_nodes.families.kits.unet import ldm_table
+from graphflow_nodes.families.ltx2_audio import LTX2_AUDIO
 from graphflow_nodes.files.load import load_part
 from graphflow_nodes.model.entry import Ask, Entry
+from graphflow_nodes.model.family import VaeNetwork
 
 import graphflow as gf
 
 from . import tiny as t
 
 NAMES = ("sd1", "sd2", "sdxl", "sdxl_refiner")
+
+
+@pytest.mark.parametrize("family", (*VAES, LTX2_AUDIO), ids=lambda family: family.name)
+def test_every_kind_of_vae_has_the_functions_that_devices_call(family):
+    wanted = {name for name in vars(VaeNetwork) if not name.startswith("_")}
+    assert wanted == {"decode", "encode", "draws_noise"}
+    assert wanted <= set(family.codec.__all__) and all(callable(getattr(family.codec, name)) for name in wanted)
 
 
 @pytest.fixture(scope="module")
