@@ -4904,6 +4904,58 @@ def ModelMergeFlux1(
     """
     ...
 
+class _ModelMergeLTXV(Model):
+    model1: Place
+    model2: Place
+    scale_shift_table: Place
+    MODEL: Model
+def ModelMergeLTXV(
+    *,
+    model1: Model,
+    model2: Model,
+    scale_shift_table: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ModelMergeLTXV:
+    """Mix two models of LTX-Video with a share of the first for each block; what no input names has the first's.
+
+    `patchify_proj.`: 0.0 to 1.0
+    `adaln_single.`: 0.0 to 1.0
+    `caption_projection.`: 0.0 to 1.0
+    `transformer_blocks.0.`: 0.0 to 1.0
+    `transformer_blocks.1.`: 0.0 to 1.0
+    `transformer_blocks.2.`: 0.0 to 1.0
+    `transformer_blocks.3.`: 0.0 to 1.0
+    `transformer_blocks.4.`: 0.0 to 1.0
+    `transformer_blocks.5.`: 0.0 to 1.0
+    `transformer_blocks.6.`: 0.0 to 1.0
+    `transformer_blocks.7.`: 0.0 to 1.0
+    `transformer_blocks.8.`: 0.0 to 1.0
+    `transformer_blocks.9.`: 0.0 to 1.0
+    `transformer_blocks.10.`: 0.0 to 1.0
+    `transformer_blocks.11.`: 0.0 to 1.0
+    `transformer_blocks.12.`: 0.0 to 1.0
+    `transformer_blocks.13.`: 0.0 to 1.0
+    `transformer_blocks.14.`: 0.0 to 1.0
+    `transformer_blocks.15.`: 0.0 to 1.0
+    `transformer_blocks.16.`: 0.0 to 1.0
+    `transformer_blocks.17.`: 0.0 to 1.0
+    `transformer_blocks.18.`: 0.0 to 1.0
+    `transformer_blocks.19.`: 0.0 to 1.0
+    `transformer_blocks.20.`: 0.0 to 1.0
+    `transformer_blocks.21.`: 0.0 to 1.0
+    `transformer_blocks.22.`: 0.0 to 1.0
+    `transformer_blocks.23.`: 0.0 to 1.0
+    `transformer_blocks.24.`: 0.0 to 1.0
+    `transformer_blocks.25.`: 0.0 to 1.0
+    `transformer_blocks.26.`: 0.0 to 1.0
+    `transformer_blocks.27.`: 0.0 to 1.0
+    `scale_shift_table`: 0.0 to 1.0
+    `proj_out.`: 0.0 to 1.0
+    """
+    ...
+
 class _ModelMergeQwenImage(Model):
     model1: Place
     model2: Place
@@ -5265,6 +5317,69 @@ def ModelMergeSubtract(
     """The difference of two models, weight by weight, times a number.
 
     `multiplier`: -10.0 to 10.0
+    """
+    ...
+
+class _ModelMergeWAN2_1(Model):
+    model1: Place
+    model2: Place
+    MODEL: Model
+def ModelMergeWAN2_1(
+    *,
+    model1: Model,
+    model2: Model,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ModelMergeWAN2_1:
+    """Mix two models of Wan 2.1 and 2.2 with a share of the first for each block; what no input names has the first's.
+
+    `patch_embedding.`: 0.0 to 1.0
+    `time_embedding.`: 0.0 to 1.0
+    `time_projection.`: 0.0 to 1.0
+    `text_embedding.`: 0.0 to 1.0
+    `img_emb.`: 0.0 to 1.0
+    `blocks.0.`: 0.0 to 1.0
+    `blocks.1.`: 0.0 to 1.0
+    `blocks.2.`: 0.0 to 1.0
+    `blocks.3.`: 0.0 to 1.0
+    `blocks.4.`: 0.0 to 1.0
+    `blocks.5.`: 0.0 to 1.0
+    `blocks.6.`: 0.0 to 1.0
+    `blocks.7.`: 0.0 to 1.0
+    `blocks.8.`: 0.0 to 1.0
+    `blocks.9.`: 0.0 to 1.0
+    `blocks.10.`: 0.0 to 1.0
+    `blocks.11.`: 0.0 to 1.0
+    `blocks.12.`: 0.0 to 1.0
+    `blocks.13.`: 0.0 to 1.0
+    `blocks.14.`: 0.0 to 1.0
+    `blocks.15.`: 0.0 to 1.0
+    `blocks.16.`: 0.0 to 1.0
+    `blocks.17.`: 0.0 to 1.0
+    `blocks.18.`: 0.0 to 1.0
+    `blocks.19.`: 0.0 to 1.0
+    `blocks.20.`: 0.0 to 1.0
+    `blocks.21.`: 0.0 to 1.0
+    `blocks.22.`: 0.0 to 1.0
+    `blocks.23.`: 0.0 to 1.0
+    `blocks.24.`: 0.0 to 1.0
+    `blocks.25.`: 0.0 to 1.0
+    `blocks.26.`: 0.0 to 1.0
+    `blocks.27.`: 0.0 to 1.0
+    `blocks.28.`: 0.0 to 1.0
+    `blocks.29.`: 0.0 to 1.0
+    `blocks.30.`: 0.0 to 1.0
+    `blocks.31.`: 0.0 to 1.0
+    `blocks.32.`: 0.0 to 1.0
+    `blocks.33.`: 0.0 to 1.0
+    `blocks.34.`: 0.0 to 1.0
+    `blocks.35.`: 0.0 to 1.0
+    `blocks.36.`: 0.0 to 1.0
+    `blocks.37.`: 0.0 to 1.0
+    `blocks.38.`: 0.0 to 1.0
+    `blocks.39.`: 0.0 to 1.0
+    `head.`: 0.0 to 1.0
     """
     ...
 

@@ -69,3 +69,21 @@ model_merge_qwen_image = _merge(
         "proj_out.",
     ],
 )
+model_merge_ltxv = _merge(
+    "ModelMergeLTXV",
+    "LTX-Video",
+    [
+        *("patchify_proj.", "adaln_single.", "caption_projection."),
+        *_numbered("transformer_blocks", 28),
+        *("scale_shift_table", "proj_out."),
+    ],
+)
+model_merge_wan21 = _merge(
+    "ModelMergeWAN2_1",
+    "Wan 2.1 and 2.2",
+    [
+        *("patch_embedding.", "time_embedding.", "time_projection.", "text_embedding.", "img_emb."),
+        *_numbered("blocks", 40),
+        "head.",
+    ],
+)

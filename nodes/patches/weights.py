@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 DENOISER, LDM = "denoiser", "ldm"
-ORIGINAL = (LDM, "bfl", "mmdit", "diffusers")
+ORIGINAL = (LDM, "bfl", "mmdit", "original", "diffusers")
 """Layouts of files, those of the authors first."""
 
 
