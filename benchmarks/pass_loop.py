@@ -3,7 +3,8 @@
 1. A U-Net of the size of SD 1.5 (860 million weights, random) with four samplers that use guidance, so that each asks
    two rows a step: CPU seconds of a row one sampler after the other, and all four at a time in shared passes. The
    weights take 3.4 GB in float32, 1.7 GB with `--dtype bfloat16`. `--side`: of the latent in cells; an image has 8
-   times as many pixels.
+   times as many pixels. Beside it: the same network in torch's own form, called without the loop, and which part each
+   reaches of the rate of one large product of matrices, so the most that anything could still gain is the rest.
 2. What the loop costs with 16 samplers at a time, whose network takes no time: all CPU time of the process, and what is
    left of it without the work on tensors that a run without a loop has as well (rows are stacked to a pass).
 """
@@ -20,8 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from graphflow_nodes.devices.forward import Answers, ForwardCall, forward
 from graphflow_nodes.devices.passes import PassLoop
+from graphflow_nodes.devices.products import adapt, are_by_onednn, product
 from graphflow_nodes.devices.sizes import size_of_passes
 from graphflow_nodes.model.row import Row
+from torch.utils.flop_counter import FlopCounterMode
 
 CPU = torch.device("cpu")
 TOKENS, WIDTH = 77, 768
@@ -53,6 +56,35 @@ def unet_forward(module: torch.nn.Module, stacked: dict[str, torch.Tensor], *_: 
     return {"out": found}
 
 
+def plain_cost(network: torch.nn.Module, rows: Sequence[Row], repeat: int) -> float:
+    """CPU seconds of a row in passes that nothing but the network makes."""
+    call, found = ForwardCall("plain", network, unet_forward), []
+    for _ in range(repeat + 1):  # the first pass of a shape is slow
+        began = time.process_time()
+        forward(call, rows, CPU, lambda: False)
+        found.append((time.process_time() - began) / len(rows))
+    return min(found[1:])
+
+
+def operations_of_row(network: torch.nn.Module, rows: Sequence[Row]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        forward(ForwardCall("plain", network, unet_forward), rows, CPU, lambda: False)
+    return counter.get_total_flops() / len(rows)
+
+
+def peak(dtype: torch.dtype, side: int = 2048) -> float:
+    """Operations a second of one large product of matrices."""
+    one, other = (torch.randn(side, side).to(dtype) for _ in range(2))
+    multiply = product if dtype == torch.float32 and are_by_onednn() else torch.nn.functional.linear
+    found = []
+    with torch.inference_mode():
+        for _ in range(8):
+            began = time.process_time()
+            multiply(one, other)
+            found.append(time.process_time() - began)
+    return 2 * side**3 / min(found)
+
+
 def cost_of_row(
     loop: PassLoop, call: ForwardCall, rows: Sequence[list[Row]], steps: int, size: int, at_once: bool
 ) -> float:
@@ -78,24 +110,34 @@ def cost_of_row(
 
 
 def report_large(sides: Sequence[int], repeat: int, dtype: torch.dtype, steps: int, samplers: int = 4) -> None:
-    network, loop = large_unet(dtype), PassLoop(CPU)
-    call = ForwardCall("unet", network, unet_forward)
+    network = large_unet(dtype)
+    asked = {side: [unet_rows(seed, side, dtype) for seed in range(samplers)] for side in sides}
+    sizes = {side: [size_of_passes(2, (side, side), together) for together in (1, samplers)] for side in sides}
+    rows = {side: [row for of_one in asked[side] for row in of_one] for side in sides}
+    filled = {side: [rows[side][:size] for size in sizes[side]] for side in sides}
+    plain = {side: [plain_cost(network, rows, repeat) for rows in filled[side]] for side in sides}
+    operations = {side: operations_of_row(network, filled[side][0]) for side in sides}
+    most = peak(dtype)
+    adapt(network)
+    loop, call = PassLoop(CPU), ForwardCall("unet", network, unet_forward)
     print(
-        f"\nU-Net of SD 1.5's size, {str(dtype).removeprefix('torch.')}, {samplers} samplers with guidance: CPU a row"
+        f"\nU-Net of SD 1.5's size, {str(dtype).removeprefix('torch.')}, {samplers} samplers with guidance: CPU a row, "
+        f"and the part of {most / 1e9:.0f} billion operations a second, those of one large product"
     )
     for side in sides:
-        rows = [unet_rows(seed, side, dtype) for seed in range(samplers)]
-        own, shared = (size_of_passes(2, (side, side), together) for together in (1, samplers))
-        cost_of_row(loop, call, rows[:1], 1, own, at_once=False)  # the first pass of a shape is slow
+        own, shared = sizes[side]
+        cost_of_row(loop, call, asked[side][:1], 1, own, at_once=False)  # the first pass of a shape is slow
         pairs = []
         for _ in range(repeat):
-            alone = cost_of_row(loop, call, rows, 1, own, at_once=False)
-            pairs.append((alone, cost_of_row(loop, call, rows, steps, shared, at_once=True)))
-        (alone, together) = (min(each) for each in zip(*pairs, strict=True))
+            alone = cost_of_row(loop, call, asked[side], 1, own, at_once=False)
+            pairs.append((alone, cost_of_row(loop, call, asked[side], steps, shared, at_once=True)))
+        found = [min(each) for each in zip(*pairs, strict=True)]
         gains = ", ".join(f"{one / other:4.2f} x" for one, other in pairs)
+        costs = [f"{1000 * cost:5.0f} ms ({operations[side] / cost / most:3.0%})" for cost in (*found, *plain[side])]
         print(
-            f"  {8 * side:4} px   passes of {own} one after the other {1000 * alone:7.0f} ms   "
-            f"of {shared} at a time {1000 * together:7.0f} ms   {alone / together:4.2f} x   (in turns: {gains})",
+            f"  {8 * side:4} px   passes of {own} one after the other {costs[0]}   of {shared} at a time {costs[1]}   "
+            f"{found[0] / found[1]:4.2f} x   (in turns: {gains})\n"
+            f"            the network by itself, passes of {own}    {costs[2]}   of {shared}           {costs[3]}",
             flush=True,
         )
 

@@ -29,6 +29,7 @@ from torch.utils import _pytree as pytree
 from .code_files import read_code, write_code
 from .environment import libraries
 from .folded import Step, fold, fold_weights, taken
+from .products import are_by_onednn, product
 from .settle import code_folder, processor
 from .structure import Unstated, structure, tensors_of
 from .winograd import decomposed
@@ -132,7 +133,7 @@ def _file(key: tuple[Any, ...]) -> str:
         sorted(config.save_config_portable().items()),
         *(
             blake2b(Path(sys.modules[one.__module__].__file__ or "").read_bytes()).hexdigest()
-            for one in (Frozen, fold, decomposed)
+            for one in (Frozen, fold, decomposed, product)
         ),
     )
     return blake2b(repr(facts).encode(), digest_size=20).hexdigest()
@@ -281,10 +282,13 @@ def _pack(graph: Any, inputs: Sequence[Any]) -> None:
     compiler: Any = import_module("torch._inductor.compile_fx")
     patterns: Any = import_module("torch._inductor.fx_passes.freezing_patterns")
     packing: Any = import_module("torch._inductor.fx_passes.mkldnn_fusion")
+    virtualized: Any = import_module("torch._inductor.virtualized")
     patterns.lazy_init()
     compiler.fake_tensor_prop(graph, inputs, True)
-    for patterns_of_pass in patterns.pass_patterns:
-        patterns_of_pass.apply(graph.graph)
+    # Code that is compiled for another process has no weights in MKL's order, so inductor takes oneDNN's for them.
+    with virtualized.V.set_aot_compilation(are_by_onednn()):
+        for patterns_of_pass in patterns.pass_patterns:
+            patterns_of_pass.apply(graph.graph)
     if torch._C._has_mkldnn:
         packing._eliminate_duplicate_packed_nodes(graph)
     patterns.stable_topological_sort(graph.graph)

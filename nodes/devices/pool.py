@@ -32,6 +32,7 @@ from .machine import memory_of_machine, weights_budget
 from .mapped_weights import shared_folder
 from .paging import page
 from .passes import PassLoop
+from .products import adapt
 
 __all__ = ["Loader", "LoadedPart", "Pool", "default_budget"]
 
@@ -255,6 +256,8 @@ class Pool:
             module = self._shared_with_others(module, base, handle, part, dtype)
         if is_paged:
             self.run(page, module, self.device)
+        if self.device.type == "cpu":
+            adapt(module)
         found = LoadedPart(key, module, dtype, Path(handle.source(part).path).name, part, base, touched, is_paged)
         elsewhere = self._twin.tensors if self._twin is not None else {}
         found.tensors = {at: size for at, size in _tensors(module).items() if at not in elsewhere}

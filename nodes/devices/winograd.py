@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .products import are_by_onednn, product
+
 __all__ = ["decomposed", "tile_side", "winograd"]
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -82,9 +84,9 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None, m: int) -> Tensor:
 
 @torch.library.custom_op("graphflow::winograd", mutates_args=())
 def _tiled(x: Tensor, transformed: Tensor, bias: Tensor | None, m: int) -> Tensor:
-    """As `winograd`, of transformed weights [(m + 2)^2, C, O]."""
+    """As `winograd`, of transformed weights [(m + 2)^2, O, C]."""
     side, (count, channels, height, width) = m + 2, x.shape
-    down, across, outputs = _tiles(height, m), _tiles(width, m), transformed.shape[2]
+    down, across, outputs = _tiles(height, m), _tiles(width, m), transformed.shape[1]
     before, after = _twice(B[m], x), _twice(A[m], x)
     padded = _with_edges(x.permute(0, 2, 3, 1), down * m + 2, across * m + 2)
     found = x.new_empty(count, down * m, across * m, outputs)
@@ -93,11 +95,25 @@ def _tiled(x: Tensor, transformed: Tensor, bias: Tensor | None, m: int) -> Tenso
         rows = min(step, down - first)
         tiles = padded[:, first * m : (first + rows) * m + 2].unfold(1, side, m).unfold(2, side, m)
         tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(side * side, -1)
-        products = torch.bmm(torch.mm(before, tiles).view(side * side, -1, channels), transformed)
-        values = torch.mm(after, products.view(side * side, -1)).view(m, m, count, rows, across, outputs)
+        found_in_tiles = _of_each(_multiplied(before, tiles).view(side * side, -1, channels), transformed)
+        values = _multiplied(after, found_in_tiles.view(side * side, -1)).view(m, m, count, rows, across, outputs)
         target = found[:, first * m : (first + rows) * m].view(count, rows, m, across, m, outputs)
         torch.add(values.permute(2, 3, 0, 4, 1, 5), 0 if bias is None else bias, out=target)
     return found[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def _multiplied(one: Tensor, other: Tensor) -> Tensor:
+    return product(one, other.t()) if are_by_onednn() else torch.mm(one, other)
+
+
+def _of_each(tiles: Tensor, transformed: Tensor) -> Tensor:
+    """[K, N, C] and [K, O, C] -> [K, N, O]."""
+    if not are_by_onednn():
+        return torch.bmm(tiles, transformed.transpose(1, 2))
+    found = tiles.new_empty(*tiles.shape[:2], transformed.shape[1])
+    for one, weight, target in zip(tiles, transformed, found, strict=True):
+        target.copy_(product(one, weight))
+    return found
 
 
 def _with_edges(x: Tensor, height: int, width: int) -> Tensor:
@@ -112,16 +128,16 @@ def _with_edges(x: Tensor, height: int, width: int) -> Tensor:
 
 @_tiled.register_fake
 def _shape(x: Tensor, transformed: Tensor, bias: Tensor | None, m: int) -> Tensor:
-    (count, _, height, width), outputs = x.shape, transformed.shape[2]
+    (count, _, height, width), outputs = x.shape, transformed.shape[1]
     down, across = _tiles(height, m) * m, _tiles(width, m) * m
     return x.new_empty(count, down, across, outputs)[:, :height, :width].permute(0, 3, 1, 2)
 
 
 def _transformed(weight: Tensor, m: int) -> Tensor:
-    """G g G^T of [O, C, 3, 3]: [(m + 2)^2, C, O]."""
+    """G g G^T of [O, C, 3, 3]: [(m + 2)^2, O, C]."""
     side, (outputs, inputs) = m + 2, weight.shape[:2]
     found = torch.mm(_twice(G[m], weight).double(), weight.double().reshape(outputs * inputs, 9).t())
-    return found.to(weight.dtype).reshape(side * side, outputs, inputs).transpose(1, 2).contiguous()
+    return found.to(weight.dtype).reshape(side * side, outputs, inputs)
 
 
 def _twice(matrix: Matrix, like: Tensor) -> Tensor:

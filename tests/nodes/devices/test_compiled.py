@@ -31,7 +31,7 @@ class Net(torch.nn.Module):
         self.block = torch.nn.Linear(32, 32)
 
     def forward(self, x):
-        return torch.tanh(self.block(x))
+        return torch.sin(self.block(x))  # which no kernel of the linear layer takes in
 
 
 def answered(module, stacked, common, ragged):

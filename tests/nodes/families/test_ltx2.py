@@ -14,6 +14,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTX2Pipeline
 from diffusers.loaders.single_file_utils import convert_ltx2_transformer_to_diffusers
 from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
+from graphflow_nodes.devices.products import adapt
 from graphflow_nodes.devices.use import open_device
 from graphflow_nodes.devices.vae import decode, encode
 from graphflow_nodes.families import recognise
@@ -163,10 +164,13 @@ def test_a_text_becomes_the_video_and_the_sound_of_diffusers_pipeline(made):
 def test_a_sound_is_decoded_as_by_diffusers_classes(made):
     version, outputs = made
     sound, audio, vae = outputs["15"]["audio_latent"]["samples"], outputs["17"]["AUDIO"], t.audio_vae()
+    vocoder = t.vocoder(version)
+    for network in (vae, vocoder):
+        adapt(network)  # the random second network of 2.3 makes other waves of other last bits
     packed = LTX2Pipeline._pack_audio_latents(sound) * vae.latents_std + vae.latents_mean
     with torch.inference_mode():
         mel = vae.decode(LTX2Pipeline._unpack_audio_latents(packed, sound.shape[2], t.BINS)).sample
-        want = t.vocoder(version)(mel)
+        want = vocoder(mel)
     assert audio["sample_rate"] == {"2.0": 24000, "2.3": 48000}[version] and want.std() > 1e-3
     assert want.shape == (1, 2, mel.shape[2] * audio["sample_rate"] // 100)
     torch.testing.assert_close(audio["waveform"], want, rtol=0, atol=1e-5)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from graphflow_nodes.devices.use import open_device
 
 import graphflow as gf
 
@@ -36,6 +37,7 @@ def run(tmp_path, nodes=None, on_event=None, targets=None, **settings):
 
 def test_a_result_has_the_models_that_were_loaded_or_used_again(tmp_path):
     heard = []
+    open_device(gf.Settings()).pool.free_some()  # another test may have had these weights from another file
     run(tmp_path)
     result = run(tmp_path, on_event=heard.append)
     assert [(event.part, event.action) for event in result.models] == [
