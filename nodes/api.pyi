@@ -1635,14 +1635,14 @@ def CreateVideo(
     images: Image,
     fps: float | Float | Int = 30.0,
     audio: Audio | None = None,
-    bit_depth: int | Int = 8,
+    bit_depth: Literal['auto', 8, 10] | Combo | Int | String = 'auto',
     id: str | None = None,
     title: str | None = None,
 ) -> _CreateVideo:
     """Images one after another as a video, with sound.
 
     `fps`: 1.0 to 120.0
-    `bit_depth`: 8 to 10; bits of a colour in files
+    `bit_depth`: bits of a colour in files; auto is 8. A link may bring the number, as of GetVideoComponents
     """
     ...
 

@@ -128,7 +128,10 @@ def _alike(value: Any, option: Any) -> bool:
 
 
 def _union(item: Input, value: Any, choices: Choices, report: Report) -> tuple[bool, Any]:
-    """The first of several types that the value is of, exactly."""
+    """The first of several types that the value is of, exactly. Where there is a choice, a literal is one of its
+    options; the other types come by link."""
+    if item.choice is not None:
+        return canonical_literal(replace(item, type="COMBO"), value, choices, report)
     parts = [part.strip() for part in item.type.split(",")]
     exact = {bool: "BOOLEAN", int: "INT", float: "FLOAT", str: "STRING"}.get(type(value), "*")
     for part in (exact, *(part for part in parts if part in WIDGETS and part != "COMBO")):

@@ -102,7 +102,12 @@ def _spec(item: Input, settings: Settings) -> list[Any]:
     if item.match is not None:
         template = {"template_id": item.match.name, "allowed_types": item.match.allowed}
         return ["COMFY_MATCHTYPE_V3", {**options, "template": template}]
-    return [list(item.choice.names(settings)) if item.choice else item.type, options]
+    if item.choice is None:
+        return [item.type, options]
+    listed = list(item.choice.names(settings))
+    if "," in item.type:  # a link may carry another type than the options are of
+        return [item.type, {**options, "options": listed, "widgetType": "COMBO"}]
+    return [listed, options]
 
 
 def _template(declared: Any, settings: Settings, name: str = "", optional: bool = False) -> dict[str, dict[str, Any]]:

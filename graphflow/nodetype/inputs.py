@@ -112,7 +112,8 @@ class Input:
 
     @property
     def has_widget(self) -> bool:
-        return (self.type in WIDGETS or self.variants is not None) and not self.socket
+        has_one = self.type in WIDGETS or self.choice is not None or self.variants is not None
+        return has_one and not self.socket
 
     @property
     def is_dynamic(self) -> bool:

@@ -32,7 +32,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """The name of a socket type. `*` goes with everything; `A,B` is a union."""
+    """The name of a socket type. `*` goes with everything; `A,B` is a union. `COMBO,INT` beside a Choice is a choice
+    that takes a number by link, too."""
 
     name: str
 

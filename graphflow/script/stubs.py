@@ -114,7 +114,7 @@ def _fits(item: Input) -> bool:
     """Whether the default is of the type that is written for the input; of some packs it is not: an INT of 5.0."""
     if "*" in item.type.split(","):
         return type(item.default) in (int, float, bool, str)
-    if item.type == "COMBO":
+    if _chooses(item):
         fixed = _fixed(item)
         return type(item.default) is str if fixed is None else (type(item.default), item.default) in fixed
     types = {literal for part in item.type.split(",") for literal in LITERALS.get(part.strip(), ())}
@@ -131,13 +131,17 @@ def _type(item: Input, wires: Mapping[str, str]) -> str:
         return "Sequence[Mapping[str, Any]]"
     if "*" in item.type.split(","):
         return "Any"
-    parts = [literal for part in item.type.split(",") for literal in LITERALS.get(part.strip(), ())]
     if item.variants is not None:
         return _choice(item)
-    if item.type == "COMBO":
-        parts.append(_choice(item))
+    parts = [literal for part in item.type.split(",") for literal in LITERALS.get(part.strip(), ())]
+    if _chooses(item):  # a literal is one of the options, whatever a link may carry
+        parts = [_choice(item)]
     parts += [name for wire, name in wires.items() if compatible(wire, item.type)]
     return " | ".join(dict.fromkeys(parts)) or "Any"
+
+
+def _chooses(item: Input) -> bool:
+    return item.type == "COMBO" or item.choice is not None
 
 
 def _choice(item: Input) -> str:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from graphflow import (
     Choice,
     Context,
+    GraphFlowError,
     Help,
     Image,
+    Problem,
     Range,
     Settings,
     Ui,
@@ -38,6 +40,13 @@ ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 Video = Annotated[Any, Wire("VIDEO")]
 Audio = Annotated[Any, Wire("AUDIO")]
 _Fps = Annotated[float, Range(1.0, 120.0, 0.01)]
+_AUTO, _DEPTHS = "auto", (8, 10)
+_BitDepth = Annotated[
+    Any,
+    Wire("COMBO,INT"),
+    Choice((_AUTO, *_DEPTHS)),
+    Help("bits of a colour in files; auto is 8. A link may bring the number, as of GetVideoComponents"),
+]
 _Crf = Annotated[float, Range(0.0, 63.0, 1.0), Help("the quality: smaller numbers are better and larger files")]
 
 
@@ -108,10 +117,22 @@ def create_video(
     images: Image,
     fps: _Fps = 30.0,
     audio: Audio | None = None,
-    bit_depth: Annotated[int, Range(8, 10, 2), Help("bits of a colour in files")] = 8,
+    bit_depth: _BitDepth = _AUTO,
 ) -> Video:
     """Images one after another as a video, with sound."""
-    return {"images": images[..., :3], "fps": fps, "audio": audio, "bit_depth": bit_depth}
+    depth = _DEPTHS[0] if bit_depth == _AUTO else bit_depth
+    if depth not in _DEPTHS:
+        raise GraphFlowError(
+            [
+                Problem(
+                    "not_a_choice",
+                    f"{bit_depth!r} bits a colour; videos are written with 8 or 10",
+                    input="bit_depth",
+                    hint="use auto, or link bit_depth of GetVideoComponents",
+                )
+            ]
+        )
+    return {"images": images[..., :3], "fps": fps, "audio": audio, "bit_depth": int(depth)}
 
 
 @node("GetVideoComponents", category="image/video", display_name="Get Video Components", version="1")

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from graphflow import Choice, Help, Image, Latent, Lazy, Multiline, Range, Registry, Seed, Settings, Upload, node
+from graphflow import Choice, Help, Image, Latent, Lazy, Multiline, Range, Registry, Seed, Settings, Upload, Wire, node
+from graphflow.formats.editor import to_api
 from graphflow.formats.object_info import InputInfo, NodeInfo, RegistryInfos, describe, describe_all, read_all
 
 
@@ -38,6 +39,20 @@ def test_a_node_type_is_described_as_the_field_describes_it() -> None:
     assert (found["output"], found["output_name"], found["output_is_list"]) == (["IMAGE"], ["IMAGE"], [False])
     assert (found["name"], found["display_name"], found["category"]) == ("Everything", "All There Is", "a/b")
     assert (found["description"], found["output_node"], found["python_module"]) == ("Does it all.", True, "nodes")
+
+
+def test_a_choice_that_takes_another_type_by_link_has_the_widget_of_a_choice() -> None:
+    @node("Deep")
+    def deep(bits: Annotated[object, Wire("COMBO,INT"), Choice(("auto", 8, 10))] = "auto") -> Image: ...
+
+    described = describe(deep.node_type, Settings())
+    spec = ["COMBO,INT", {"default": "auto", "options": ["auto", 8, 10], "widgetType": "COMBO"}]
+    assert described["input"]["required"] == {"bits": spec}
+    info = NodeInfo.read("Deep", described)
+    for bits in ("auto", 10):
+        assert to_api({"nodes": [{"id": 1, "type": "Deep", "widgets_values": [bits]}]}, {"Deep": info}).api["1"][
+            "inputs"
+        ] == {"bits": bits}
 
 
 def test_all_installed_node_types_are_described_in_json_that_reads_back_the_same() -> None:

@@ -115,6 +115,40 @@ def test_webm_and_a_video_that_was_loaded(settings):
     assert video_in(file_of(settings, found))["fps"] == 12.0  # VP9 was encoded anew for MP4
 
 
+@pytest.mark.parametrize(("stated", "bits"), [({}, 8), ({"bit_depth": "auto"}, 8), ({"bit_depth": 10}, 10)])
+def test_the_bits_of_a_colour_are_stated_or_those_of_images(settings, stated, bits):
+    nodes = saving()
+    nodes["2"]["inputs"] |= stated
+    assert video_in(file_of(settings, run(settings, nodes)))["bit_depth"] == bits
+
+
+def test_the_bits_of_a_colour_are_those_of_another_video_by_link(settings):
+    video = {"images": torch.from_numpy(pictures()).float() / 255, "fps": 8.0, "bit_depth": 10}
+    with (settings.input_dir / "x.mp4").open("wb") as file:
+        write_video(video, file, Encoding(), {})
+    nodes = saving() | {
+        "4": node("LoadVideo", file="x.mp4"),
+        "5": node("GetVideoComponents", video=["4", 0]),
+    }
+    nodes["2"]["inputs"]["bit_depth"] = ["5", 3]
+    assert video_in(file_of(settings, run(settings, nodes)))["bit_depth"] == 10
+
+
+@pytest.mark.parametrize("bits", [9, "ten", True])
+def test_bits_of_a_colour_that_no_file_has_are_refused_before_the_run(settings, bits):
+    nodes = saving()
+    nodes["2"]["inputs"]["bit_depth"] = bits
+    (problem,) = gf.Engine(settings=settings).validate(gf.Workflow.from_json(nodes))
+    assert (problem.code, problem.input) == ("not_a_choice", "bit_depth")
+    assert '"auto", 8, 10' in problem.hint
+
+
+def test_bits_of_a_colour_that_no_file_has_are_refused_where_a_link_brings_them(settings):
+    nodes = saving() | {"4": node("PrimitiveInt", value=12)}
+    nodes["2"]["inputs"]["bit_depth"] = ["4", 0]
+    assert refused(settings, nodes).input == "bit_depth"
+
+
 def test_a_video_that_was_loaded_is_copied_with_new_tags(settings):
     video = {"images": torch.from_numpy(pictures()).float() / 255, "fps": 8.0, "audio": tone(0.75)}
     with (settings.input_dir / "x.mp4").open("wb") as file:
