@@ -25,6 +25,7 @@ class Gligen(Value): ...
 class Guider(Value): ...
 class Hooks(Value): ...
 class HookKeyframes(Value): ...
+class IcLoraParameters(Value): ...
 class Image(Value): ...
 class Imagecompare(Value): ...
 class Int(Value): ...
@@ -2391,6 +2392,24 @@ def GLIGENTextBoxApply(
     """
     ...
 
+class _GetICLoRAParameters(IcLoraParameters):
+    iclora_model: Place
+    iclora_parameters: IcLoraParameters
+def GetICLoRAParameters(
+    *,
+    iclora_model: Model,
+    id: str | None = None,
+    title: str | None = None,
+) -> _GetICLoRAParameters:
+    """What an IC-LoRA states about its guides, for LTXVAddGuide: `reference_downscale_factor`, how many times smaller
+    than the video a guide is.
+
+    It stands in the notes of the LoRA that was put on the model last. Without a LoRA, or without the note, it is 1.
+
+    `iclora_model`: of the loader of this LoRA, with no other LoRA behind it
+    """
+    ...
+
 class _GetImageSize_:
     image: Place
 
@@ -3784,6 +3803,7 @@ class _LTXVAddGuide_:
     image: Place
     frame_idx: Place
     strength: Place
+    iclora_parameters: Place
 
 class _LTXVAddGuide_0(Conditioning, _LTXVAddGuide_): ...
 
@@ -3805,6 +3825,7 @@ def LTXVAddGuide(
     image: Image,
     frame_idx: int | Int = 0,
     strength: float | Float | Int = 1.0,
+    iclora_parameters: IcLoraParameters | None = None,
     id: str | None = None,
     title: str | None = None,
 ) -> _LTXVAddGuide:
@@ -3816,6 +3837,7 @@ def LTXVAddGuide(
 
     `frame_idx`: -9999 to 9999; the frame that the first image stands for; negative numbers count from the end
     `strength`: 0.0 to 1.0; 1 keeps the image as it is; less lets the model change it
+    `iclora_parameters`: of GetICLoRAParameters, where a LoRA wants smaller guides
     """
     ...
 

@@ -10,7 +10,7 @@ from ..limits import check_latent
 from ..model.pair import AUDIO
 from ..model.wires import VaeWire
 from .loaders import folders
-from .ltx import VAES
+from .ltx import check_vae
 
 LatentUpscaler = Annotated[Any, Wire("LATENT_UPSCALE_MODEL")]
 
@@ -55,10 +55,9 @@ def ltxv_latent_upsampler(settings: Settings, samples: Latent, upscale_model: La
     from ..families.kits.ltx_vae_network import statistics_of
     from ..families.ltx_upsampler.network import upsampled
 
+    check_vae(vae)
     x = samples["samples"]
     wanted = upscale_model.config.in_channels
-    if vae.family.name not in VAES:
-        raise _refused("wrong_vae", f"this is the {vae.family.title}", "vae", "use the VAE of LTX-Video")
     if x.dim() != 5 or x.shape[1] != wanted:
         found = f"the latent has the shape {list(x.shape)}, this network takes [batch, {wanted}, frames, rows, columns]"
         raise _refused("wrong_latent", found, "samples", "give it a latent of LTX-Video")

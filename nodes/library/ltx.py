@@ -1,4 +1,4 @@
-"""LTX-Video: empty latents, images and videos that a video begins with or is led by, and its frames a second."""
+"""LTX-Video: empty latents, images and videos that a video begins with, and its frames a second."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _Side = Annotated[int, Range(64, MAX_SIDE, 32)]
 _Length = Annotated[int, Range(1, MAX_SIDE, 8)]
 _LongLength = Annotated[int, Range(9, MAX_SIDE, 8)]
 _Batch = Annotated[int, Range(1, 4096)]
-_Strength = Annotated[float, Range(0.0, 1.0, 0.01), Help("1 keeps the image as it is; less lets the model change it")]
-_VIDEO_MODELS = "conditioning/video_models"
-VAES = ("ltx_vae", "ltx2_vae")
+Strength = Annotated[float, Range(0.0, 1.0, 0.01), Help("1 keeps the image as it is; less lets the model change it")]
+VIDEO_MODELS = "conditioning/video_models"
+_VAES = ("ltx_vae", "ltx2_vae")
 """Kinds of VAEs of LTX-Video and LTX-2, whose latents have the same cells."""
-_CHANNELS = 128
+CHANNELS = 128
 """Of the latents of LTX-Video."""
 
 
@@ -77,7 +77,7 @@ def _check_rate(
         yield "frame_rate", "0 frames a second: a video stands still; use 24 or 25"
 
 
-@node("LTXVConditioning", category=_VIDEO_MODELS, version="1", check=_check_rate)
+@node("LTXVConditioning", category=VIDEO_MODELS, version="1", check=_check_rate)
 def ltxv_conditioning(
     positive: Conditioning, negative: Conditioning, frame_rate: Annotated[float, Range(0.0, 1000.0, 0.01)] = 25.0
 ) -> LTXConditionings:
@@ -93,7 +93,7 @@ def ltxv_conditioning(
 
 @node(
     "LTXVImgToVideo",
-    category=_VIDEO_MODELS,
+    category=VIDEO_MODELS,
     version="1",
     lane="device",
     in_turns=True,
@@ -110,112 +110,34 @@ def ltxv_img_to_video(
     height: _Side = 512,
     length: _LongLength = 97,
     batch_size: _Batch = 1,
-    strength: _Strength = 1.0,
+    strength: Strength = 1.0,
 ) -> Sides:
     """The latent of a video that begins with an image, or with the images of a batch; a noise mask keeps them as
     strongly as `strength` states."""
     import torch
 
-    _check_vae(vae)
+    check_vae(vae)
     samples = torch.zeros(_shape(batch_size, length, height, width))
     return Sides(positive, negative, _begun(settings, vae, {"samples": samples}, image[:length], strength))
 
 
-@node("LTXVImgToVideoInplace", category=_VIDEO_MODELS, version="1", lane="device", in_turns=True, environment=numerics)
+@node("LTXVImgToVideoInplace", category=VIDEO_MODELS, version="1", lane="device", in_turns=True, environment=numerics)
 def ltxv_img_to_video_inplace(
     settings: Settings,
     vae: VaeWire,
     image: Image,
     latent: Latent,
-    strength: _Strength = 1.0,
+    strength: Strength = 1.0,
     bypass: Annotated[bool, Help("leave the latent as it is")] = False,
 ) -> BegunVideo:
     """Let the video of a latent begin with an image, or with the images of a batch: they take the place of its first
     frames, and a noise mask keeps them as strongly as `strength` states."""
     if bypass:
         return BegunVideo(latent)
-    _check_vae(vae)
-    samples = _video_of(latent)
+    check_vae(vae)
+    samples = video_of(latent)
     length = (samples.shape[2] - 1) * TIME + 1
     return BegunVideo(_begun(settings, vae, latent, image[:length], strength))
-
-
-@node("LTXVAddGuide", category=_VIDEO_MODELS, version="1", lane="device", in_turns=True, environment=numerics)
-def ltxv_add_guide(
-    settings: Settings,
-    positive: Conditioning,
-    negative: Conditioning,
-    vae: VaeWire,
-    latent: Latent,
-    image: Image,
-    frame_idx: Annotated[
-        int, Range(-9999, 9999), Help("the frame that the first image stands for; negative numbers count from the end")
-    ] = 0,
-    strength: _Strength = 1.0,
-) -> Sides:
-    """Lead a video by an image at one of its frames, or by several images in a row, 8 n + 1 of them. For LTX-Video
-    0.9.5 and later.
-
-    A guide is one or more latent frames behind the video, with the positions of the frames that it stands for; the
-    model looks at them. LTXVCropGuides takes all guides off what the sampler gives.
-    """
-    import torch
-
-    from ..families.ltx import GUIDES
-    from ..families.ltx.network import positions
-
-    _check_vae(vae)
-    samples = _video_of(latent)
-    height, width = samples.shape[-2:]
-    frames = samples.shape[2] - _guides(positive, negative, height * width)
-    length = (frames - 1) * TIME + 1
-    place = frame_idx if frame_idx >= 0 else length + frame_idx
-    if not 0 <= place < length:
-        raise GraphFlowError(
-            [
-                Problem(
-                    "no_such_frame",
-                    f"the video has {length} frames, and frame_idx is {frame_idx}",
-                    input="frame_idx",
-                    hint=f"use 0 to {length - 1}, or -1 for the last frame",
-                )
-            ]
-        )
-    guide = _encoded(settings, vae, image[: length - place], width * SPACE, height * SPACE)
-    added = positions(guide.shape[2], height, width, is_causal=True)
-    added[0] += place
-    whole = torch.cat([samples, guide.expand(len(samples), -1, -1, -1, -1)], dim=2)
-    kept = _mask_of(latent, samples)
-    mask = torch.cat([kept, kept.new_full((len(kept), 1, guide.shape[2], height, width), 1.0 - strength)], dim=2)
-    check_latent(tuple(whole.shape))
-
-    def led(conditioning: Conditioning) -> Conditioning:
-        return [
-            (text, {**options, GUIDES: torch.cat([*options.get(GUIDES, ()), added], dim=1)[None]})
-            for text, options in conditioning
-        ]
-
-    return Sides(led(positive), led(negative), {**latent, "samples": whole, "noise_mask": mask})
-
-
-@node("LTXVCropGuides", category=_VIDEO_MODELS, version="1")
-def ltxv_crop_guides(positive: Conditioning, negative: Conditioning, latent: Latent) -> Sides:
-    """Take the guides of LTXVAddGuide off a latent and its conditionings: before it is decoded, or sampled again
-    without them."""
-    from ..families.ltx import GUIDES
-
-    samples = _video_of(latent)
-    count = _guides(positive, negative, samples.shape[-2] * samples.shape[-1])
-    if not count:
-        return Sides(positive, negative, latent)
-    cropped = {**latent, "samples": samples[:, :, :-count], "noise_mask": _mask_of(latent, samples)[:, :, :-count]}
-
-    def free(conditioning: Conditioning) -> Conditioning:
-        return [
-            (text, {name: one for name, one in options.items() if name != GUIDES}) for text, options in conditioning
-        ]
-
-    return Sides(free(positive), free(negative), cropped)
 
 
 @node("LTXVPreprocess", category="image", version="1", check=needs_package)
@@ -235,23 +157,23 @@ def ltxv_preprocess(
 
 
 def _shape(batch: int, length: int, height: int, width: int) -> tuple[int, int, int, int, int]:
-    shape = (batch, _CHANNELS, (length - 1) // TIME + 1, height // SPACE, width // SPACE)
+    shape = (batch, CHANNELS, (length - 1) // TIME + 1, height // SPACE, width // SPACE)
     check_latent(shape)
     return shape
 
 
 def _begun(settings: Settings, vae: Vae, latent: Mapping[str, Any], images: Tensor, strength: float) -> dict[str, Any]:
     """A latent whose video begins with these images."""
-    samples = _video_of(latent)
-    first = _encoded(settings, vae, images, samples.shape[4] * SPACE, samples.shape[3] * SPACE)
-    mask, samples = _mask_of(latent, samples), samples.clone()
+    samples = video_of(latent)
+    first = encoded(settings, vae, images, samples.shape[4] * SPACE, samples.shape[3] * SPACE)
+    mask, samples = mask_of(latent, samples), samples.clone()
     frames = first.shape[2]
     samples[:, :, :frames] = first
     mask[:, :, :frames] = 1.0 - strength
     return {**latent, "samples": samples, "noise_mask": mask}
 
 
-def _encoded(settings: Settings, vae: Vae, images: Tensor, width: int, height: int) -> Tensor:
+def encoded(settings: Settings, vae: Vae, images: Tensor, width: int, height: int) -> Tensor:
     """The latent of one video of images [N, H, W, 3 or 4] in another size: [1, C, latent frames, h, w]. Images behind
     the last whole latent frame are left out."""
     from ..devices.use import open_device
@@ -262,15 +184,15 @@ def _encoded(settings: Settings, vae: Vae, images: Tensor, width: int, height: i
     return encode(open_device(settings), vae, sized[None])
 
 
-def _video_of(latent: Mapping[str, Any]) -> Tensor:
+def video_of(latent: Mapping[str, Any]) -> Tensor:
     """The samples of a latent, [B, 128, frames, h, w]. Raises a Problem for those of another family."""
     samples: Tensor = latent["samples"]
-    if samples.dim() != 5 or samples.shape[1] != _CHANNELS:
+    if samples.dim() != 5 or samples.shape[1] != CHANNELS:
         raise GraphFlowError(
             [
                 Problem(
                     "wrong_latent",
-                    f"the latent has the shape {list(samples.shape)}; a video of LTX-Video has [batch, {_CHANNELS}, "
+                    f"the latent has the shape {list(samples.shape)}; a video of LTX-Video has [batch, {CHANNELS}, "
                     "frames, rows, columns]",
                     input="latent",
                     hint="start from EmptyLTXVLatentVideo",
@@ -280,7 +202,7 @@ def _video_of(latent: Mapping[str, Any]) -> Tensor:
     return samples
 
 
-def _mask_of(latent: Mapping[str, Any], samples: Tensor) -> Tensor:
+def mask_of(latent: Mapping[str, Any], samples: Tensor) -> Tensor:
     """The noise mask of a latent, [1 or B, 1, frames, h, w], a copy; ones where it has none."""
     from torch.nn import functional as F
 
@@ -292,34 +214,16 @@ def _mask_of(latent: Mapping[str, Any], samples: Tensor) -> Tensor:
     return F.interpolate(mask.float(), samples.shape[2:]).clone()
 
 
-def _guides(positive: Conditioning, negative: Conditioning, cells: int) -> int:
-    """Latent frames of the guides that both conditionings have. Raises a Problem where they have others."""
-    from ..families.ltx import GUIDES
-
-    found = {options[GUIDES].shape[-1] if GUIDES in options else 0 for _, options in (*positive, *negative)}
-    if len(found) > 1:
-        raise GraphFlowError(
-            [
-                Problem(
-                    "unlike_guides",
-                    "the conditionings have different guides",
-                    input="negative",
-                    hint="take positive, negative and latent from the same LTXVAddGuide",
-                )
-            ]
-        )
-    return next(iter(found), 0) // cells
-
-
-def _check_vae(vae: Vae) -> None:
-    if vae.family.name not in VAES:
+def check_vae(vae: Vae) -> None:
+    """Raises a Problem where this is not a VAE of LTX-Video or LTX-2."""
+    if vae.family.name not in _VAES:
         raise GraphFlowError(
             [
                 Problem(
                     "wrong_vae",
                     f"this is the {vae.family.title} of {vae.latent.channels} channels",
                     input="vae",
-                    hint="use the VAE of LTX-Video, which lies in its checkpoint",
+                    hint="use the VAE of LTX-Video or LTX-2, which lies in its checkpoint",
                 )
             ]
         )

@@ -22,7 +22,7 @@ from ..kits import flow, ltx_vae, t5
 from ..kits.ltx_notes import notes_of
 from ..kits.transformer_file import text_prefix
 
-__all__ = ["FRAME_RATE", "GUIDES", "LTX", "SHIFT", "TEXT"]
+__all__ = ["FRAME_RATE", "GUIDES", "LTX", "SHIFT", "SIDES", "TEXT"]
 
 HEADS = 32
 """Attention heads of all published models; the notes of their files state them, too."""
@@ -33,6 +33,9 @@ FRAME_RATE = 25.0
 """Frames a second where LTXVConditioning states none."""
 GUIDES = "keyframe_idxs"
 """The option of a conditioning with the positions of guides, [1, 3, cells]: frame, row and column, in pixels."""
+SIDES = "guide_sides"
+"""The option with how many cells of the video each cell of a guide stands for, along a side, [1, 1, cells]; 0 where a
+guide that is smaller than the video has none. Without it: 1 each."""
 LARGE = 48
 """Layers of the model of 13 billion weights, which came with 0.9.7."""
 _OUTER = {"proj_in": "patchify_proj", "time_embed": "adaln_single"}
@@ -127,6 +130,7 @@ LTX = Family(
         "attention_mask": Option("mask", rank=1),
         "frame_rate": Option("number"),
         GUIDES: Option("positions", rank=3),
+        SIDES: Option("sides", rank=3),
     },
     needs=frozenset({"text"}),
     ports=Ports(blocks=("transformer_blocks.*",), attentions=("transformer_blocks.*.attn1",)),

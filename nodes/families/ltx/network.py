@@ -2,11 +2,14 @@ r"""The transformer of LTX-Video at work: how it is built, and how it is asked a
 
 A token is one cell of a latent. Its position is that of its first pixel: frame over frames a second, row and column. A
 latent frame i of a video has the frame :math:`8 i`, or, from 0.9.5 on, :math:`\max(0, 8 i - 7)`. Where a noise mask m
-keeps cells, they are shown without noise and their time is :math:`1000 \, \sigma m`.
+keeps cells, they are shown without noise and their time is :math:`1000 \, \sigma m`. A guide may be smaller than the
+video: a cell of it stands for a block of cells, begins where the block begins, and the others of the block are no
+tokens.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +25,21 @@ from ...model.row import Row
 from ..kits.empty import EmptyParameters
 from ..kits.ltx_vae import SPACE, TIME
 from ..kits.unet_network import plain
-from . import FRAME_RATE, GUIDES
+from . import FRAME_RATE, GUIDES, SIDES
 
-__all__ = ["PreparedLTX", "back", "build", "forward", "guides_of", "positions", "prepare", "row"]
+__all__ = [
+    "Guides",
+    "PreparedLTX",
+    "back",
+    "build",
+    "cells_of",
+    "forward",
+    "guides_of",
+    "positions",
+    "prepare",
+    "row",
+    "tokens_of",
+]
 
 
 def build(config: Config) -> LTXVideoTransformer3DModel:
@@ -45,6 +60,25 @@ class PreparedLTX:
     """[T], 1 where the network may look at the text."""
     places: Tensor
     """[3, tokens]: seconds, row and column of each cell."""
+    shown: Tensor | None = None
+    """[tokens]: numbers of the cells that are tokens; None: all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Guides:
+    """Guides behind a video, cell by cell of the video's grid."""
+
+    places: Tensor
+    """[3, cells]: frame, row and column where each begins."""
+    sides: Tensor
+    """[cells]: how many cells of the video each stands for, along a side; 0 where there is none."""
+
+    def shown(self, before: int) -> Tensor | None:
+        """[tokens]: numbers of the cells of a latent that are tokens, with so many cells before the guides; None where
+        all are."""
+        if bool((self.sides > 0).all()):
+            return None
+        return torch.cat([torch.arange(before), before + self.sides.nonzero()[:, 0]])
 
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedLTX:
@@ -54,32 +88,50 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedLTX
     if mask is not None:  # a text that was joined to another is longer
         seen[: len(mask)] = mask[: len(text)].float()
     _, frames, height, width = shape
-    guides = guides_of(entry, frames, height, width)
-    count = 0 if guides is None else guides.shape[-1] // (height * width)
+    guides, shown = guides_of(entry, frames, height, width), None
+    count = 0 if guides is None else len(guides.sides) // (height * width)
     places = positions(frames - count, height, width, config.causal_times)
     if guides is not None:
-        places = torch.cat([places, guides], dim=1)
+        shown = guides.shown(places.shape[1])
+        places = torch.cat([places, guides.places], dim=1)
     places[0] /= float(entry.extra.get("frame_rate", FRAME_RATE))
-    return PreparedLTX(text, seen, places)
+    return PreparedLTX(text, seen, places if shown is None else places[:, shown], shown)
 
 
-def guides_of(entry: Entry, frames: int, height: int, width: int) -> Tensor | None:
-    """[3, cells]: where the cells of the guides of a conditioning begin. Raises a Problem where a latent of so many
-    frames and cells does not hold them."""
-    guides: Tensor | None = entry.extra.get(GUIDES)
-    count = 0 if guides is None else guides.shape[-1] // (height * width)
-    if guides is not None and (guides.shape[-1] != count * height * width or count >= frames):
+def guides_of(entry: Entry, frames: int, height: int, width: int) -> Guides | None:
+    """The guides of a conditioning. Raises a Problem where a latent of so many frames and cells does not hold them."""
+    places: Tensor | None = entry.extra.get(GUIDES)
+    if places is None:
+        return None
+    cells = places.shape[-1]
+    count, rest = divmod(cells, height * width)
+    sides: Tensor | None = entry.extra.get(SIDES)
+    if rest or count >= frames or (sides is not None and sides.shape[-1] != cells):
         raise GraphFlowError(
             [
                 Problem(
                     "wrong_size",
-                    f"the conditioning has guides of {guides.shape[-1]} cells, and the latent has {frames} frames of "
+                    f"the conditioning has guides of {cells} cells, and the latent has {frames} frames of "
                     f"{width} x {height}",
                     hint="give the sampler the latent of the last LTXVAddGuide, and no area",
                 )
             ]
         )
-    return None if guides is None else guides[0].float()
+    return Guides(places[0].float(), torch.ones(cells) if sides is None else sides[0, 0].float())
+
+
+def tokens_of(x: Tensor, shown: Tensor | None) -> Tensor:
+    """[N, C, frames, h, w] -> [N, tokens, C]; `shown`, [N, tokens], are the numbers of the cells that are tokens."""
+    tokens = x.flatten(2).transpose(1, 2)
+    return tokens if shown is None else tokens.gather(1, shown[..., None].expand(-1, -1, tokens.shape[2]))
+
+
+def cells_of(tokens: Tensor, shown: Tensor | None, sides: tuple[int, ...]) -> Tensor:
+    """[N, tokens, C] -> [N, C, frames, h, w]; 0 where there is no token."""
+    if shown is not None:
+        whole = tokens.new_zeros(len(tokens), math.prod(sides), tokens.shape[2])
+        tokens = whole.scatter(1, shown[..., None].expand_as(tokens), tokens)
+    return tokens.transpose(1, 2).unflatten(2, sides)
 
 
 def positions(frames: int, height: int, width: int, is_causal: bool) -> Tensor:
@@ -95,26 +147,28 @@ def row(config: Config, ask: Ask, prepared: PreparedLTX) -> Row:
     time = torch.tensor(ask.sigma * 1000.0, dtype=torch.float32)
     if ask.made is not None:
         time = (time * ask.made.expand(1, *ask.x.shape[1:]).float()).flatten()
-    stacked = {"x": ask.x, "time": time, "text": prepared.text, "seen": prepared.seen, "places": prepared.places}
-    return Row(stacked)
+    stacked = {"x": ask.x, "text": prepared.text, "seen": prepared.seen, "places": prepared.places}
+    if prepared.shown is None:
+        return Row({**stacked, "time": time})
+    return Row({**stacked, "time": time[prepared.shown] if time.dim() else time, "shown": prepared.shown})
 
 
 @torch.inference_mode()
 def forward(
     module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...] = (), ragged: dict[str, list[Tensor]] | None = None
 ) -> dict[str, Tensor]:
-    """x [N, C, frames, h, w], time [N] or [N, tokens], text [N, T, D], seen [N, T], places [N, 3, tokens] ->
-    out as x."""
-    dtype, x = module.dtype, stacked["x"]
+    """x [N, C, frames, h, w], time [N] or [N, tokens], text [N, T, D], seen [N, T], places [N, 3, tokens], shown
+    [N, tokens] or none -> out as x."""
+    dtype, x, shown = module.dtype, stacked["x"], stacked.get("shown")
     out = module(
-        hidden_states=x.flatten(2).transpose(1, 2).to(dtype),
+        hidden_states=tokens_of(x, shown).to(dtype),
         encoder_hidden_states=stacked["text"].to(dtype),
         timestep=stacked["time"],
         encoder_attention_mask=stacked["seen"],
         video_coords=stacked["places"],
         return_dict=False,
     )[0]
-    return {"out": out.transpose(1, 2).unflatten(2, x.shape[2:])}
+    return {"out": cells_of(out, shown, x.shape[2:])}
 
 
 def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:

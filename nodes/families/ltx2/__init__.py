@@ -26,7 +26,7 @@ from ...model.family import Family, Found, Option, Part
 from ...model.prediction import FluxFlow
 from ..kits import flow, language_model, ltx2_vae, ltx_vae
 from ..kits.ltx_notes import notes_of, rope_of
-from ..ltx import GUIDES, SHIFT
+from ..ltx import GUIDES, SHIFT, SIDES
 from . import connectors
 
 __all__ = ["LTX2", "TEXT"]
@@ -170,6 +170,7 @@ LTX2 = Family(
         "text": Option("text", rank=2, width=_text_width),
         "frame_rate": Option("number"),
         GUIDES: Option("positions", rank=3),
+        SIDES: Option("sides", rank=3),
     },
     needs=frozenset({"text"}),
     keeps_clean=lambda config: True,

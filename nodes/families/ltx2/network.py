@@ -1,7 +1,8 @@
 r"""The transformer of LTX-2 at work: how it is built, and how it is asked about rows (see model/family.py).
 
 A token of a video is one cell of its latent, with the middle of its pixels as position; a token of a sound is one frame
-of its latent, with the middle of its time. Where a noise mask m keeps parts, they are shown without noise and their
+of its latent, with the middle of its time. A guide that is n times smaller than the video has its own positions times n
+(diffusers' LTX2InContextPipeline). Where a noise mask m keeps parts, they are shown without noise and their
 time is :math:`1000 \, \sigma m`; what the streams see of each other has that of the level, :math:`1000 \, \sigma`.
 """
 
@@ -23,7 +24,7 @@ from ..kits.empty import EmptyParameters
 from ..kits.ltx_vae import SPACE, TIME
 from ..kits.unet_network import plain
 from ..ltx import FRAME_RATE
-from ..ltx.network import guides_of, positions
+from ..ltx.network import Guides, cells_of, guides_of, positions, tokens_of
 
 __all__ = ["PreparedLTX2", "back", "build", "forward", "prepare", "row"]
 
@@ -45,6 +46,8 @@ class PreparedLTX2:
     audio_text: Tensor
     places: Tensor
     """[3, tokens, 2]: where each cell begins and ends, in seconds, rows and columns."""
+    shown: Tensor | None = None
+    """[tokens]: numbers of the cells that are tokens; None: all."""
 
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedLTX2:
@@ -61,28 +64,31 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedLTX
             ]
         )
     _, frames, height, width = shape if pair is None else pair.video
-    guides = guides_of(entry, frames, height, width)
-    count = 0 if guides is None else guides.shape[-1] // (height * width)
+    guides, shown = guides_of(entry, frames, height, width), None
+    count = 0 if guides is None else len(guides.sides) // (height * width)
     first = positions(frames - count, height, width, is_causal=True)
     last = first + torch.tensor([TIME, SPACE, SPACE], dtype=torch.float32)[:, None]
     last[0, : height * width] = 1.0  # the first latent frame is one frame
     if guides is not None:
-        first = torch.cat([first, guides], dim=1)
+        shown = guides.shown(first.shape[1])
+        first = torch.cat([first, guides.places], dim=1)
         last = torch.cat([last, _ends(guides, height * width)], dim=1)
     places = torch.stack([first, last], dim=-1)
     places[0] /= float(entry.extra.get("frame_rate", FRAME_RATE))
     denoiser = config.denoiser
     columns = denoiser.caption_channels if denoiser.use_prompt_embeddings else denoiser.cross_attention_dim
     text, audio_text = entry.text.float().tensor_split([int(columns)], dim=-1)
-    return PreparedLTX2(text.contiguous(), audio_text.contiguous(), places)
+    return PreparedLTX2(
+        text.contiguous(), audio_text.contiguous(), places if shown is None else places[:, shown], shown
+    )
 
 
-def _ends(guides: Tensor, cells: int) -> Tensor:
+def _ends(guides: Guides, cells: int) -> Tensor:
     """Where the cells of guides end, [3, tokens]. A guide begins with a latent frame of one frame; one that begins
     where the latent frame before it ends goes on with its guide."""
-    ends, before = guides + SPACE, -1.0
-    for start in range(0, guides.shape[-1], cells):
-        begin = float(guides[0, start])
+    ends, before = guides.places + SPACE * guides.sides, -1.0
+    for start in range(0, len(guides.sides), cells):
+        begin = float(guides.places[0, start])
         before = begin + (TIME if begin == before else 1)
         ends[0, start : start + cells] = before
     return ends
@@ -94,13 +100,20 @@ def row(config: Config, ask: Ask, prepared: PreparedLTX2) -> Row:
     pair = ask.entry.pair
     if pair is None:
         video_time = time if ask.made is None else (time * ask.made.expand(1, *ask.x.shape[1:]).float()).flatten()
-        return Row({"x": ask.x, "time": video_time, **stacked})
+        return _row(prepared, {"x": ask.x, "time": video_time, **stacked})
     video, audio = (part[0] for part in pair.parts(ask.x[None]))
     stacked |= {"x": video, "audio": audio, "time": time, "audio_time": time}
     if ask.made is not None:
         made, heard = (part[0] for part in pair.parts(ask.made[None].expand(1, *pair.shape)))
         stacked |= {"time": (time * made[0].float()).flatten(), "audio_time": time * heard[0, :, 0].float()}
-    return Row(stacked)
+    return _row(prepared, stacked)
+
+
+def _row(prepared: PreparedLTX2, stacked: dict[str, Tensor]) -> Row:
+    if prepared.shown is None:
+        return Row(stacked)
+    time = stacked["time"]
+    return Row({**stacked, "time": time[prepared.shown] if time.dim() else time, "shown": prepared.shown})
 
 
 @torch.inference_mode()
@@ -108,14 +121,15 @@ def forward(
     module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...] = (), ragged: dict[str, list[Tensor]] | None = None
 ) -> dict[str, Tensor]:
     """x [N, C, frames, h, w], audio [N, c, frames, bins] or none, time [N] or [N, tokens], audio_time as well, sigma
-    [N], text and audio_text [N, T, D], places [N, 3, tokens, 2] -> out as x, audio as audio."""
-    dtype, x, audio = module.dtype, stacked["x"], stacked.get("audio")
+    [N], text and audio_text [N, T, D], places [N, 3, tokens, 2], shown [N, tokens] or none -> out as x, audio as
+    audio."""
+    dtype, x, audio, shown = module.dtype, stacked["x"], stacked.get("audio"), stacked.get("shown")
     if audio is None:  # one empty frame of a sound that the video does not look at
         heard = x.new_zeros(len(x), 1, module.config.audio_in_channels)
     else:
         heard = audio.transpose(1, 2).flatten(2)
     out, sound = module(
-        hidden_states=x.flatten(2).transpose(1, 2).to(dtype),
+        hidden_states=tokens_of(x, shown).to(dtype),
         audio_hidden_states=heard.to(dtype),
         encoder_hidden_states=stacked["text"].to(dtype),
         audio_encoder_hidden_states=stacked["audio_text"].to(dtype),
@@ -128,7 +142,7 @@ def forward(
         use_cross_timestep=True,
         return_dict=False,
     )
-    answers = {"out": out.transpose(1, 2).unflatten(2, x.shape[2:])}
+    answers = {"out": cells_of(out, shown, x.shape[2:])}
     if audio is not None:
         answers["audio"] = sound.unflatten(2, (audio.shape[1], audio.shape[3])).transpose(1, 2)
     return answers

@@ -31,6 +31,7 @@ FILES = {
 LATER_INPUTS = {
     "ImageScaleToTotalPixels": ["resolution_steps"],
     "CFGNorm": ["pre_cfg"],
+    "LTXVAddGuide": ["iclora_parameters"],
 }
 """Inputs that only later versions of ComfyUI have."""
 STAND_INS = {
