@@ -3855,6 +3855,24 @@ def LTXVAudioVAEDecode(
     """The sound of a latent: stereo, at the rate of the vocoder."""
     ...
 
+class _LTXVAudioVAEEncode(Latent):
+    audio: Place
+    audio_vae: Place
+    LATENT: Latent
+def LTXVAudioVAEEncode(
+    *,
+    audio: Audio,
+    audio_vae: Vae,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVAudioVAEEncode:
+    """The latent of a sound: 25 latent frames a second. A noise mask of zeros (SetLatentNoiseMask) keeps it while a
+    video is made for it.
+
+    A sound of one channel counts for both, and of more than two the first two count.
+    """
+    ...
+
 class _LTXVAudioVAELoader(Vae):
     ckpt_name: Place
     VAE: Vae

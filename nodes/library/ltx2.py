@@ -144,6 +144,47 @@ def ltxv_audio_vae_decode(settings: Settings, samples: Latent, audio_vae: VaeWir
     return {"waveform": torch.stack(waves), "sample_rate": rate_of(audio_vae.config)}
 
 
+@node("LTXVAudioVAEEncode", category="latent/audio", version="1", lane="device", in_turns=True, environment=numerics)
+def ltxv_audio_vae_encode(settings: Settings, audio: Audio, audio_vae: VaeWire) -> Latent:
+    """The latent of a sound: 25 latent frames a second. A noise mask of zeros (SetLatentNoiseMask) keeps it while a
+    video is made for it.
+
+    A sound of one channel counts for both, and of more than two the first two count.
+    """
+    import torch
+
+    return {"samples": torch.stack(_encoded(settings, audio, audio_vae, "audio"))}
+
+
+def _encoded(settings: Settings, audio: Any, audio_vae: Vae, input: str) -> list[Tensor]:
+    """The latent [C, frames, bins] of each sound of an AUDIO."""
+    from ..devices.use import open_device
+    from ..families.ltx2_audio.network import latent_of
+    from ..families.ltx2_audio.waves import MOST, mel, resampled, weights_for
+
+    _check_audio(audio_vae)
+    if audio is None or not audio["waveform"].numel():
+        raise _refused("no_sound", "there is no sound", input, "the video that it comes from may be silent")
+    config, rate = audio_vae.config.vae, int(audio["sample_rate"])
+    to = int(config.sample_rate)
+    if rate < 1 or weights_for(rate, to) > MOST:
+        raise _refused(
+            "wrong_rate",
+            f"the sound has {rate} samples a second, which cannot be brought to {to}",
+            input,
+            "use a usual rate: 16000, 44100 or 48000",
+        )
+    channels = int(config.in_channels)
+    found = []
+    device = open_device(settings)
+    with device.use(audio_vae, "vae") as part:
+        for wave in audio["waveform"].float().cpu():
+            sides = wave.expand(channels, -1) if len(wave) == 1 else wave[:channels]
+            shown = mel(resampled(sides, rate, to), to, int(config.mel_hop_length), int(config.mel_bins))
+            found.append(device.run(latent_of, part.module, shown))
+    return found
+
+
 def _sound_of(samples: Mapping[str, Any], audio_vae: Vae) -> Tensor:
     from ..families.ltx2_audio import CELL
 

@@ -1,4 +1,5 @@
-r"""The VAE and the vocoder of LTX-2's sound at work: how they are built, and a latent through both.
+r"""The VAE and the vocoder of LTX-2's sound at work: how they are built, a latent through both, and a spectrogram to a
+latent.
 
 A latent outside is normalised, :math:`z = (z' - \mu) / s`, by statistics of each channel and bin; a frame of it is the
 vector of all channels and bins, channel by channel.
@@ -19,7 +20,7 @@ from ...model.config import Config
 from ..kits.empty import EmptyParameters
 from ..kits.unet_network import plain
 
-__all__ = ["build_vae", "build_vocoder", "decode", "draws_noise", "encode", "spectrogram", "wave"]
+__all__ = ["build_vae", "build_vocoder", "decode", "draws_noise", "encode", "latent_of", "spectrogram", "wave"]
 
 
 def build_vae(config: Config) -> AutoencoderKLLTX2Audio:
@@ -46,6 +47,14 @@ def spectrogram(module: Any, latent: Tensor) -> Tensor:
     z = frames.unflatten(1, (len(latent), -1)).transpose(0, 1)[None]
     found: Tensor = module.decode(z.to(module.dtype), return_dict=False)[0]
     return found[0].float().cpu()
+
+
+@torch.inference_mode()
+def latent_of(module: Any, mel: Tensor) -> Tensor:
+    """A mel spectrogram [2, columns, bins] -> the latent float32 [C, frames, bins], normalised, on the CPU."""
+    found: Tensor = module.encode(mel[None].to(module.device, module.dtype), return_dict=False)[0].mode()[0].float()
+    frames = (found.transpose(0, 1).flatten(1) - module.latents_mean.float()) / module.latents_std.float()
+    return frames.unflatten(1, (len(found), -1)).transpose(0, 1).cpu().contiguous()
 
 
 @torch.inference_mode()
