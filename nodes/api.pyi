@@ -4078,6 +4078,50 @@ def LTXVPreprocess(
     """
     ...
 
+class _LTXVReferenceAudio_:
+    reference_audio: Place
+    audio_vae: Place
+    identity_guidance_scale: Place
+    start_percent: Place
+    end_percent: Place
+
+class _LTXVReferenceAudio_0(Model, _LTXVReferenceAudio_): ...
+
+class _LTXVReferenceAudio_1(Conditioning, _LTXVReferenceAudio_): ...
+
+class _LTXVReferenceAudio_2(Conditioning, _LTXVReferenceAudio_): ...
+
+class _LTXVReferenceAudio(tuple[_LTXVReferenceAudio_0, _LTXVReferenceAudio_1, _LTXVReferenceAudio_2], _LTXVReferenceAudio_):
+    node_id: str
+    model: _LTXVReferenceAudio_0
+    positive: _LTXVReferenceAudio_1
+    negative: _LTXVReferenceAudio_2
+def LTXVReferenceAudio(
+    *,
+    model: Model,
+    positive: Conditioning,
+    negative: Conditioning,
+    reference_audio: Audio,
+    audio_vae: Vae,
+    identity_guidance_scale: float | Float | Int = 3.0,
+    start_percent: float | Float | Int = 0.0,
+    end_percent: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LTXVReferenceAudio:
+    """Let a video of LTX-2 speak with the voice of a sound (arXiv 2603.10256). For a model with an ID-LoRA and for a
+    latent with sound.
+
+    The sound stands before the one that is made, and the model hears it. A guidance of its own leads the sound, not the
+    video, away from what the model would make without it: one pass more a step.
+
+    `reference_audio`: about 5 seconds of a voice: ID-LoRAs were trained with that
+    `identity_guidance_scale`: 0.0 to 100.0; how strongly the sound is led to the voice; 0 saves one pass a step
+    `start_percent`: 0.0 to 1.0; where in the sampling this guidance begins
+    `end_percent`: 0.0 to 1.0; where it ends
+    """
+    ...
+
 class _LTXVScheduler(Sigmas):
     steps: Place
     max_shift: Place

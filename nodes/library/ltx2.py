@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from graphflow import Choice, GraphFlowError, Help, Latent, Problem, Range, Settings, node
+from graphflow import Choice, Conditioning, GraphFlowError, Help, Latent, Problem, Range, Settings, node
 
 from ..devices.environment import numerics
 from ..families.ltx2_files import check_audio_vae, check_text_encoder
 from ..limits import check_latent
 from ..model.pair import AUDIO
-from ..model.wires import ClipWire, VaeWire
+from ..model.wires import ClipWire, ModelWire, VaeWire
+from .conditioning import with_options
 from .loaders import Device, Encoder, checkpoint_digest, checkpoints, folders, with_vocabulary
+from .ltx import VIDEO_MODELS
 from .video import Audio
 from .widgets import MAX_SIDE
 
@@ -25,7 +27,14 @@ if TYPE_CHECKING:
 
     from ..model.handles import Vae
 
+_Share = Annotated[float, Range(0.0, 1.0, 0.001)]
 _Checkpoint = Annotated[str, Choice(checkpoints, "models/checkpoints")]
+
+
+class WithVoice(NamedTuple):
+    model: ModelWire
+    positive: Conditioning
+    negative: Conditioning
 
 
 class ApartLatents(NamedTuple):
@@ -154,6 +163,53 @@ def ltxv_audio_vae_encode(settings: Settings, audio: Audio, audio_vae: VaeWire) 
     import torch
 
     return {"samples": torch.stack(_encoded(settings, audio, audio_vae, "audio"))}
+
+
+@node(
+    "LTXVReferenceAudio",
+    category=VIDEO_MODELS,
+    display_name="LTXV Reference Audio (ID-LoRA)",
+    version="1",
+    lane="device",
+    in_turns=True,
+    environment=numerics,
+)
+def ltxv_reference_audio(
+    settings: Settings,
+    model: ModelWire,
+    positive: Conditioning,
+    negative: Conditioning,
+    reference_audio: Annotated[Audio, Help("about 5 seconds of a voice: ID-LoRAs were trained with that")],
+    audio_vae: VaeWire,
+    identity_guidance_scale: Annotated[
+        float, Range(0.0, 100.0, 0.01), Help("how strongly the sound is led to the voice; 0 saves one pass a step")
+    ] = 3.0,
+    start_percent: Annotated[_Share, Help("where in the sampling this guidance begins")] = 0.0,
+    end_percent: Annotated[_Share, Help("where it ends")] = 1.0,
+) -> WithVoice:
+    """Let a video of LTX-2 speak with the voice of a sound (arXiv 2603.10256). For a model with an ID-LoRA and for a
+    latent with sound.
+
+    The sound stands before the one that is made, and the model hears it. A guidance of its own leads the sound, not the
+    video, away from what the model would make without it: one pass more a step.
+    """
+    from ..families.ltx2 import REFERENCE
+    from ..patches.reference_guidance import ReferenceGuidance
+
+    if model.family.name != "ltx2":
+        message = f"the model is {model.family.title}, which makes no sound"
+        raise _refused("wrong_model", message, "model", "use LTX-2 with an ID-LoRA, or leave this node out")
+    voices = _encoded(settings, reference_audio, audio_vae, "reference_audio")
+    if len(voices) > 1:
+        raise _refused("uneven_batch", f"there are {len(voices)} sounds", "reference_audio", "give it one")
+    if identity_guidance_scale > 0.0:
+        window = (start_percent, end_percent)
+        model = model.with_patch(ReferenceGuidance(REFERENCE, identity_guidance_scale, window))
+    return WithVoice(
+        model,
+        with_options(positive, **{REFERENCE: voices[0][None]}),
+        with_options(negative, **{REFERENCE: voices[0][None]}),
+    )
 
 
 def _encoded(settings: Settings, audio: Any, audio_vae: Vae, input: str) -> list[Tensor]:

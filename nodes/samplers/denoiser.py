@@ -157,7 +157,9 @@ class Denoiser:
         if left:
             found, inside = questions.ask(self._seat, seen, sigma, level, leads_to, left)
             x0 = {**(x0 or {}), **found}
-        step = Step(seen, sigma, questions.guider.cfg, x0 or {}, self._is_flow, inside, asking=asking)
+        step = Step(
+            seen, sigma, questions.guider.cfg, x0 or {}, self._is_flow, inside, asking=asking, pair=questions.pair
+        )
         for patch in patches:
             for side, latent in patch.further(step, sides):
                 more, _ = questions.ask(self._seat, latent, sigma, level, leads_to, (side,))

@@ -25,6 +25,8 @@ from ..model.patch import Kind, Patch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..model.pair import Pair
+
 __all__ = [
     "CFG",
     "Asking",
@@ -96,6 +98,8 @@ class Step:
     """The memory of the patch that is asked (see `GuidancePatch.remember`)."""
     asking: Asking | None = None
     """In a run of a sampler."""
+    pair: Pair | None = None
+    """The shapes of a video and its sound, where x is both."""
 
 
 class GuidancePatch(Patch):

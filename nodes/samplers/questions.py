@@ -47,7 +47,7 @@ class Questions:
     """The questions of a guider about latents of one shape; entries are prepared once."""
 
     def __init__(self, device: Device, guider: Guider, x: Tensor, sigmas: Tensor, pair: Pair | None = None) -> None:
-        self.device, self.guider, self._pair = device, guider, pair
+        self.device, self.guider, self.pair = device, guider, pair
         self._shape = x.shape
         self._levels = sorted({float(level) for level in sigmas}, reverse=True)
         self._parts: dict[tuple[str, int, Model], SidePart] = {}
@@ -96,8 +96,8 @@ class Questions:
 
     def cells(self, x: Tensor) -> tuple[int, ...]:
         """The axes of what one row asks about, without channels; of a video with sound those of the video."""
-        if self._pair is not None:
-            return self._pair.video[1:]
+        if self.pair is not None:
+            return self.pair.video[1:]
         is_video = self.guider.model.latent.frames_are_batch
         return (len(x), *x.shape[2:]) if is_video else tuple(x.shape[2:])
 
@@ -204,8 +204,8 @@ class Questions:
         count, family = self._shape[0], side.model.family
         if _is_negative(side):
             batch = tuple(_on_negative(entry, *inherited) for entry in batch)
-        if self._pair is not None:
-            batch = tuple(replace(entry, pair=self._pair) for entry in batch)
+        if self.pair is not None:
+            batch = tuple(replace(entry, pair=self.pair) for entry in batch)
         height, width = self._shape[-2:]
         latent = side.model.latent
         where = region(batch, count, height, width, multiple=latent.multiple, factor=latent.factor)

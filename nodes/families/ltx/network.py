@@ -131,7 +131,7 @@ def cells_of(tokens: Tensor, shown: Tensor | None, sides: tuple[int, ...]) -> Te
     if shown is not None:
         whole = tokens.new_zeros(len(tokens), math.prod(sides), tokens.shape[2])
         tokens = whole.scatter(1, shown[..., None].expand_as(tokens), tokens)
-    return tokens.transpose(1, 2).unflatten(2, sides)
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, *sides)
 
 
 def positions(frames: int, height: int, width: int, is_causal: bool) -> Tensor:

@@ -29,11 +29,13 @@ from ..kits.ltx_notes import notes_of, rope_of
 from ..ltx import GUIDES, SHIFT, SIDES
 from . import connectors
 
-__all__ = ["LTX2", "TEXT"]
+__all__ = ["LTX2", "REFERENCE", "TEXT"]
 
 CLASS = "LTX2VideoTransformer3DModel"
 HEADS = 32
 """Attention heads of each stream, of all published models."""
+REFERENCE = "reference_sound"
+"""The option of a conditioning with the latent of a voice to take up, [1, C, frames, bins], normalised."""
 TEXT = 1024
 """Tokens that the connectors give, learned ones behind those of the prompt; of a longer prompt the rest is cut off."""
 _OUTER = {
@@ -171,6 +173,7 @@ LTX2 = Family(
         "frame_rate": Option("number"),
         GUIDES: Option("positions", rank=3),
         SIDES: Option("sides", rank=3),
+        REFERENCE: Option("latent", rank=4),
     },
     needs=frozenset({"text"}),
     keeps_clean=lambda config: True,

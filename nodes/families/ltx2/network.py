@@ -4,6 +4,9 @@ A token of a video is one cell of its latent, with the middle of its pixels as p
 of its latent, with the middle of its time. A guide that is n times smaller than the video has its own positions times n
 (diffusers' LTX2InContextPipeline). Where a noise mask m keeps parts, they are shown without noise and their
 time is :math:`1000 \, \sigma m`; what the streams see of each other has that of the level, :math:`1000 \, \sigma`.
+
+A reference sound (ID-LoRA, arXiv 2603.10256) stands before the sound that is made: clean, with the time 0, and with
+negative positions, so that it ends one frame before the sound begins.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from graphflow import GraphFlowError, Problem
 
 from ...model.config import Config
 from ...model.entry import Ask, Entry
+from ...model.pair import Pair
 from ...model.row import Row
 from ..kits.empty import EmptyParameters
 from ..kits.ltx_vae import SPACE, TIME
 from ..kits.unet_network import plain
 from ..ltx import FRAME_RATE
 from ..ltx.network import Guides, cells_of, guides_of, positions, tokens_of
+from ..ltx2_audio import CELL, FRAMES_A_SECOND
+from . import REFERENCE
 
 __all__ = ["PreparedLTX2", "back", "build", "forward", "prepare", "row"]
 
@@ -48,6 +54,10 @@ class PreparedLTX2:
     """[3, tokens, 2]: where each cell begins and ends, in seconds, rows and columns."""
     shown: Tensor | None = None
     """[tokens]: numbers of the cells that are tokens; None: all."""
+    reference: Tensor | None = None
+    """[c, frames, bins]: a sound before the one that is made."""
+    audio_places: Tensor | None = None
+    """[1, frames, 2]: where each frame of both begins and ends, in seconds; None: without a reference."""
 
 
 def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedLTX2:
@@ -75,12 +85,43 @@ def prepare(config: Config, entry: Entry, shape: tuple[int, ...]) -> PreparedLTX
         last = torch.cat([last, _ends(guides, height * width)], dim=1)
     places = torch.stack([first, last], dim=-1)
     places[0] /= float(entry.extra.get("frame_rate", FRAME_RATE))
+    reference = entry.extra.get(REFERENCE)
+    heard = None if reference is None else _reference(reference, pair)
     denoiser = config.denoiser
     columns = denoiser.caption_channels if denoiser.use_prompt_embeddings else denoiser.cross_attention_dim
     text, audio_text = entry.text.float().tensor_split([int(columns)], dim=-1)
     return PreparedLTX2(
-        text.contiguous(), audio_text.contiguous(), places if shown is None else places[:, shown], shown
+        text.contiguous(),
+        audio_text.contiguous(),
+        places if shown is None else places[:, shown],
+        shown,
+        *(heard or (None, None)),
     )
+
+
+def _reference(latent: Tensor, pair: Pair | None) -> tuple[Tensor, Tensor]:
+    """A reference sound, and the places of its frames and of those of the sound that is made. Raises a Problem where
+    there is no such sound."""
+    if pair is None or latent.shape[1::2] != (pair.audio[0], pair.audio[2]):
+        made = "no sound" if pair is None else f"a sound of the shape {list(pair.audio)}"
+        raise GraphFlowError(
+            [
+                Problem(
+                    "no_sound",
+                    f"the conditioning has a reference sound {list(latent.shape[1:])}, and the latent has {made}",
+                    hint="join EmptyLTXVLatentVideo and LTXVEmptyLatentAudio with LTXVConcatAVLatent",
+                )
+            ]
+        )
+    before, places = _seconds(latent.shape[2]), _seconds(pair.audio[1])
+    before = before - before[-1, 1] - 1 / FRAMES_A_SECOND
+    return latent[0].float(), torch.cat([before, places])[None]
+
+
+def _seconds(frames: int) -> Tensor:
+    """[frames, 2]: where the frames of a sound begin and end. The first stands for one column of the spectrogram."""
+    edges = (torch.arange(frames + 1, dtype=torch.float32) * CELL + 1 - CELL).clamp(min=0) / CELL / FRAMES_A_SECOND
+    return torch.stack([edges[:-1], edges[1:]], dim=-1)
 
 
 def _ends(guides: Guides, cells: int) -> Tensor:
@@ -110,10 +151,17 @@ def row(config: Config, ask: Ask, prepared: PreparedLTX2) -> Row:
 
 
 def _row(prepared: PreparedLTX2, stacked: dict[str, Tensor]) -> Row:
-    if prepared.shown is None:
-        return Row(stacked)
-    time = stacked["time"]
-    return Row({**stacked, "time": time[prepared.shown] if time.dim() else time, "shown": prepared.shown})
+    """A row, without the cells that are no tokens and with the reference sound."""
+    shown, reference, time = prepared.shown, prepared.reference, stacked["time"]
+    if shown is not None:
+        stacked = {**stacked, "time": time[shown] if time.dim() else time, "shown": shown}
+    if reference is not None and prepared.audio_places is not None:
+        audio, times = stacked["audio"], stacked["audio_time"]
+        times = times.to(audio.device).expand(audio.shape[1])
+        both = torch.cat([reference.to(audio), audio], dim=1)
+        times = torch.cat([times.new_zeros(reference.shape[1]), times])
+        stacked = {**stacked, "audio": both, "audio_time": times, "audio_places": prepared.audio_places}
+    return Row(stacked)
 
 
 @torch.inference_mode()
@@ -121,8 +169,8 @@ def forward(
     module: Any, stacked: dict[str, Tensor], common: tuple[Any, ...] = (), ragged: dict[str, list[Tensor]] | None = None
 ) -> dict[str, Tensor]:
     """x [N, C, frames, h, w], audio [N, c, frames, bins] or none, time [N] or [N, tokens], audio_time as well, sigma
-    [N], text and audio_text [N, T, D], places [N, 3, tokens, 2], shown [N, tokens] or none -> out as x, audio as
-    audio."""
+    [N], text and audio_text [N, T, D], places [N, 3, tokens, 2], audio_places [N, 1, frames, 2] or none, shown [N,
+    tokens] or none -> out as x, audio as audio."""
     dtype, x, audio, shown = module.dtype, stacked["x"], stacked.get("audio"), stacked.get("shown")
     if audio is None:  # one empty frame of a sound that the video does not look at
         heard = x.new_zeros(len(x), 1, module.config.audio_in_channels)
@@ -138,6 +186,7 @@ def forward(
         sigma=stacked["sigma"],
         audio_num_frames=heard.shape[1],
         video_coords=stacked["places"],
+        audio_coords=stacked.get("audio_places"),
         isolate_modalities=audio is None,
         use_cross_timestep=True,
         return_dict=False,
@@ -152,4 +201,5 @@ def back(config: Config, ask: Ask, answers: dict[str, Tensor]) -> Tensor:
     pair = ask.entry.pair
     if pair is None:
         return answers["out"].float()
-    return pair.packed(answers["out"].float()[None], answers["audio"].float()[None])[0]
+    made = answers["audio"].float()[:, -pair.audio[1] :]  # without the reference
+    return pair.packed(answers["out"].float()[None], made[None])[0]

@@ -1,18 +1,25 @@
-"""Sounds as inputs of LTX-2: from a wave to its latent, and videos that are made for a sound."""
+"""Sounds as inputs of LTX-2: from a wave to its latent, videos that are made for a sound, and voices to take up."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from diffusers import LTX2Pipeline
 from graphflow_nodes.families.ltx2_audio.waves import mel, resampled
 from graphflow_nodes.files import video_files
+from graphflow_nodes.files.load import load_part
 from graphflow_nodes.files.video_files import Encoding, write_video
+from graphflow_nodes.library.ltx2 import ltxv_reference_audio
+from graphflow_nodes.model.entry import Entry
+from graphflow_nodes.model.pair import Pair
 from PIL import Image
+from safetensors.torch import save_file
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 import graphflow as gf
 
+from . import asking, tiny_ltx
 from . import tiny_ltx2 as t
 from .runs import engine_of, run
 
@@ -29,6 +36,11 @@ def models(tmp_path_factory):
     models = tmp_path_factory.mktemp("sound") / "models"
     for name in (DEV, GEMMA):
         t.save(models, name)
+    tiny_ltx.save(models, "ltx-video-2b-v0.9.5.safetensors")
+    (models / "loras").mkdir()
+    module = "diffusion_model.transformer_blocks.0.audio_attn1.to_q"
+    weights = {f"{module}.lora_A.weight": asking.draw(2, 32), f"{module}.lora_B.weight": asking.draw(32, 2, seed=1)}
+    save_file(weights, models / "loras" / "id-lora.safetensors")
     images = torch.rand(FRAMES, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(0))
     sounds = {"loud": {"waveform": tone(0.5, 44100).float().expand(1, 1, -1), "sample_rate": 44100}, "silent": None}
     for name, audio in sounds.items():
@@ -98,13 +110,13 @@ def test_a_sound_becomes_the_latent_that_diffusers_class_gives(models):
     assert got["samples"].std() > 0.1
 
 
-def test_a_video_is_made_for_a_sound_that_stays_as_it_is(models):
-    """As ComfyUI's template for it does: a noise mask of zeros on the latent of the sound."""
+def made_for_a_sound():
+    """A video for a sound, as ComfyUI's template makes it: a noise mask of zeros on the latent of the sound."""
     text = {"class_type": "CLIPTextEncode", "inputs": {"clip": ["5", 0], "text": "a fox"}}
     video = {"width": WIDTH, "height": HEIGHT, "length": FRAMES, "batch_size": 1}
     sides = {"model": ["6", 0], "positive": ["7", 0], "negative": ["7", 0], "latent_image": ["11", 0]}
     how = {"seed": 1, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-    nodes = encoding() | {
+    return encoding() | {
         "5": {"class_type": "LTXAVTextEncoderLoader", "inputs": {"text_encoder": GEMMA, "ckpt_name": DEV}},
         "6": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": DEV}},
         "7": text,
@@ -116,6 +128,10 @@ def test_a_video_is_made_for_a_sound_that_stays_as_it_is(models):
         "13": {"class_type": "LTXVSeparateAVLatent", "inputs": {"av_latent": ["12", 0]}},
         "91": {"class_type": "PreviewAny", "inputs": {"source": ["13", 0]}},
     }
+
+
+def test_a_video_is_made_for_a_sound_that_stays_as_it_is(models):
+    nodes = made_for_a_sound()
     latent, made = run(models, nodes, "4", "13")
     sound = latent["LATENT"]["samples"]
     torch.testing.assert_close(made["audio_latent"]["samples"], sound, rtol=0, atol=1e-5)
@@ -123,6 +139,110 @@ def test_a_video_is_made_for_a_sound_that_stays_as_it_is(models):
     nodes["4"] = {"class_type": "LTXVEmptyLatentAudio", "inputs": {"audio_vae": ["1", 0], "frames_number": FRAMES}}
     other = run(models, {key: node for key, node in nodes.items() if key not in ("2", "3")}, "13")[0]
     assert not torch.equal(other["video_latent"]["samples"], made["video_latent"]["samples"])
+
+
+def speaking(scale=3.0, start=0.0, end=1.0):
+    """One step of a video that speaks with the voice of another."""
+    given = {"identity_guidance_scale": scale, "start_percent": start, "end_percent": end}
+    sides = {"model": ["21", 0], "positive": ["7", 0], "negative": ["7", 0]}
+    voice = {**sides, "reference_audio": ["3", 1], "audio_vae": ["1", 0], **given}
+    asked = {"model": ["20", 0], "positive": ["20", 1], "negative": ["20", 2], "latent_image": ["11", 0]}
+    how = {"seed": 1, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    empty = {"audio_vae": ["1", 0], "frames_number": FRAMES, "frame_rate": FPS, "batch_size": 1}
+    lora = {"model": ["6", 0], "lora_name": "id-lora.safetensors", "strength_model": 1.0}
+    nodes = {key: node for key, node in made_for_a_sound().items() if key not in ("4", "9", "10", "90")}
+    return nodes | {
+        "10": {"class_type": "LTXVEmptyLatentAudio", "inputs": empty},
+        "12": {"class_type": "KSampler", "inputs": {**how, **asked}},
+        "20": {"class_type": "LTXVReferenceAudio", "inputs": voice},
+        "21": {"class_type": "LoraLoaderModelOnly", "inputs": lora},
+    }
+
+
+def spoken(models, nodes):
+    """The samples of the video and of its sound."""
+    (made,) = run(models, nodes, "13")
+    return made["video_latent"]["samples"], made["audio_latent"]["samples"]
+
+
+def test_a_sound_is_led_away_from_that_without_the_voice_and_the_video_is_not(models):
+    """In one step from noise alone a sampler gives the clean latent itself."""
+    video, with_voice = spoken(models, speaking(scale=0.0))
+    without = speaking()
+    without["12"]["inputs"] |= {"model": ["21", 0], "positive": ["7", 0], "negative": ["7", 0]}
+    del without["20"], without["2"], without["3"]
+    other, alone = spoken(models, without)
+    led, voice = spoken(models, speaking(scale=3.0))
+    assert float((with_voice - alone).abs().mean()) > 1e-4 and float((video - other).abs().mean()) > 1e-5
+    torch.testing.assert_close(led, video, rtol=0, atol=1e-5)
+    torch.testing.assert_close(voice, with_voice + 3.0 * (with_voice - alone), rtol=0, atol=1e-4)
+    later, same = spoken(models, speaking(scale=3.0, start=0.5))
+    torch.testing.assert_close(same, with_voice, rtol=0, atol=1e-5)
+    torch.testing.assert_close(later, video, rtol=0, atol=1e-5)
+
+
+def test_a_voice_is_heard_by_both_sides_and_stays_out_of_the_latent(models):
+    nodes = speaking()
+    nodes["12"]["inputs"] |= {"steps": 2, "cfg": 3.0}
+    (found,) = run(models, nodes, "20")
+    assert found["positive"][0][1]["reference_sound"].shape == found["negative"][0][1]["reference_sound"].shape
+    video, sound = spoken(models, nodes)
+    assert sound.shape == (1, t.SOUND, 9, t.BINS) and sound.isfinite().all() and video.isfinite().all()
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_the_network_hears_a_voice_before_the_sound_with_negative_times(is_kept, models):
+    """As ID-LoRA's own pipeline asks: clean tokens of the time 0, which end one frame before the sound begins."""
+    pair, count = Pair((t.CHANNELS, 2, 2, 3), (t.SOUND, 5, t.BINS)), 4
+    video, sound = asking.draw(1, *pair.video), asking.draw(1, *pair.audio, seed=2)
+    voice, text = asking.draw(1, t.SOUND, count, t.BINS, seed=3), asking.draw(16, 2 * t.TEXT, seed=1)
+    entry = Entry(text=text, extra={"frame_rate": 24.0, "reference_sound": voice}, pair=pair)
+    made, times = None, [700.0] * 5
+    if is_kept:
+        heard = torch.ones(1, *pair.audio)
+        heard[:, :, :1], times[0] = 0.5, 350.0
+        made = pair.packed(torch.ones(1, *pair.video), heard)[0]
+    model = asking.model_in(models / "checkpoints" / DEV)
+    net, x = model.family.net, pair.packed(video, sound)[0]
+    ask = asking.Ask(x, 0.7, 0.0, 0.7, entry, made=made)
+    row = net.row(model.config, ask, net.prepare(model.config, entry, tuple(x.shape)))
+    answers = net.forward(load_part(model, "denoiser", torch.float32), {k: one[None] for k, one in row.stacked.items()})
+    found, found_sound = pair.parts(net.back(model.config, ask, {name: one[0] for name, one in answers.items()})[None])
+    module = t.denoiser()
+    places = module.audio_rope.prepare_audio_coords(1, 5, torch.device("cpu"))
+    before = module.audio_rope.prepare_audio_coords(1, count, torch.device("cpu"))
+    before = before - before.max() - 0.04
+    assert before[0, 0, -1, 1].item() == pytest.approx(-0.04) and row.stacked["audio_time"].tolist()[:count] == [0] * 4
+    with torch.inference_mode():
+        want, want_sound = module(
+            hidden_states=video.flatten(2).transpose(1, 2),
+            audio_hidden_states=LTX2Pipeline._pack_audio_latents(torch.cat([voice, sound], dim=2)),
+            encoder_hidden_states=text[None, :, : t.TEXT],
+            audio_encoder_hidden_states=text[None, :, t.TEXT :],
+            timestep=row.stacked["time"][None],
+            audio_timestep=torch.tensor([[0.0] * count + times]),
+            sigma=torch.tensor([700.0]),
+            video_coords=row.stacked["places"][None],
+            audio_coords=torch.cat([before, places], dim=2),
+            audio_num_frames=count + 5,
+            use_cross_timestep=True,
+            return_dict=False,
+        )
+    torch.testing.assert_close(found.flatten(2).transpose(1, 2), want, rtol=0, atol=2e-5)
+    got = LTX2Pipeline._pack_audio_latents(found_sound)
+    torch.testing.assert_close(got, want_sound[:, count:], rtol=0, atol=2e-5)
+
+
+def test_a_voice_is_refused_where_there_is_nothing_to_speak(models):
+    nodes = speaking()
+    nodes["12"]["inputs"]["latent_image"] = ["8", 0]
+    nodes["13"] = {"class_type": "VAEDecode", "inputs": {"samples": ["12", 0], "vae": ["6", 2]}}
+    problem = refused(models, nodes)
+    assert problem.code == "no_sound" and "reference sound" in problem.message and "LTXVConcatAVLatent" in problem.hint
+    older = asking.model_in(models / "checkpoints" / "ltx-video-2b-v0.9.5.safetensors")
+    with pytest.raises(gf.GraphFlowError, match="LTX-Video, which makes no sound") as error:
+        ltxv_reference_audio(gf.Settings(device="cpu"), older, [], [], None, None)
+    assert error.value.problems[0].input == "model"
 
 
 def refused(models, nodes):
