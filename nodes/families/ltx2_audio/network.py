@@ -54,7 +54,8 @@ def latent_of(module: Any, mel: Tensor) -> Tensor:
     """A mel spectrogram [2, columns, bins] -> the latent float32 [C, frames, bins], normalised, on the CPU."""
     found: Tensor = module.encode(mel[None].to(module.device, module.dtype), return_dict=False)[0].mode()[0].float()
     frames = (found.transpose(0, 1).flatten(1) - module.latents_mean.float()) / module.latents_std.float()
-    return frames.reshape(len(frames), len(found), -1).transpose(0, 1).cpu().contiguous()
+    latent: Tensor = frames.reshape(len(frames), len(found), -1).transpose(0, 1).cpu().contiguous()
+    return latent
 
 
 @torch.inference_mode()
