@@ -6,6 +6,7 @@ once. Matrices have the scale of a fresh layer and norms are 1, so the network a
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import struct
@@ -76,6 +77,19 @@ def psnr(found: Tensor, wanted: Tensor) -> float:
     return math.inf if error == 0 else 10 * math.log10(float(wanted.max() - wanted.min()) ** 2 / error)
 
 
+def in_torchs_form(network: torch.nn.Module) -> torch.nn.Module:
+    """The network as diffusers builds it, on the same weights: without our form of its layers (see `products`)."""
+    from graphflow_nodes.devices import compiled, products
+
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    shared |= {id(layer.__dict__[compiled.OWN]): None for layer in network.modules() if compiled.OWN in layer.__dict__}
+    found = copy.deepcopy(network, shared)
+    for layer in found.modules():
+        if type(layer).__module__ == products.__name__:
+            layer.__class__ = type(layer).__bases__[1]
+    return found
+
+
 class Pair:
     """One image by two programs, in one process, from the same weights. A context."""
 
@@ -141,7 +155,7 @@ class Pair:
         assert model is not None and clip is not None and vae is not None
         device = open_device(gf.Settings(device="cpu", dtype="float32"))
         held = [
-            self._stack.enter_context(device.use(handle, part, quiet=True)).module
+            in_torchs_form(self._stack.enter_context(device.use(handle, part, quiet=True)).module)
             for handle, part in ((model, "denoiser"), (clip, "text.l"), (vae, "vae"))
         ]
         untyped: Any = (StableDiffusionPipeline, EulerDiscreteScheduler)
