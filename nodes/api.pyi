@@ -770,6 +770,26 @@ def CaseConverter(
     """A text in capitals, in small letters, with a capital first, or with a capital in every word."""
     ...
 
+class _CenterCropImages(Image):
+    image: Place
+    width: Place
+    height: Place
+    IMAGE: Image
+def CenterCropImages(
+    *,
+    image: Image,
+    width: int | Int = 512,
+    height: int | Int = 512,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CenterCropImages:
+    """The middle of images in a size, as far as they reach; an odd rest is cut off at the right and at the bottom.
+
+    `width`: 1 to 8192
+    `height`: 1 to 8192
+    """
+    ...
+
 class _CheckpointLoaderSimple_:
     ckpt_name: Place
 
@@ -1647,6 +1667,37 @@ def CreateVideo(
     """
     ...
 
+class _CropByBBoxes(Image):
+    image: Place
+    bboxes: Place
+    output_width: Place
+    output_height: Place
+    padding: Place
+    keep_aspect: Place
+    IMAGE: Image
+def CropByBBoxes(
+    *,
+    image: Image,
+    bboxes: BoundingBox,
+    output_width: int | Int = 512,
+    output_height: int | Int = 512,
+    padding: int | Int = 0,
+    keep_aspect: Literal['stretch', 'pad'] | Combo | String = 'stretch',
+    id: str | None = None,
+    title: str | None = None,
+) -> _CropByBBoxes:
+    """Of each image the smallest rectangle around all its boxes, and `padding` pixels around them, in one size.
+
+    One list of boxes is for all images, or there is one for each; a single image is repeated. `stretch` resamples
+    (bilinear) to the size, `pad` keeps the proportions in the middle of black. An image without a box that reaches
+    into it is cut at its top, in the middle, to the proportions of the size.
+
+    `output_width`: 64 to 4096
+    `output_height`: 64 to 4096
+    `padding`: 0 to 1024
+    """
+    ...
+
 class _CropMask(Mask):
     mask: Place
     x: Place
@@ -1815,6 +1866,24 @@ def DisableNoise(
     title: str | None = None,
 ) -> _DisableNoise:
     """No noise: for the second part of a run. Samplers that add noise of their own draw it from seed 0."""
+    ...
+
+class _DrawBBoxes(Image):
+    bboxes: Place
+    image: Place
+    out_image: Image
+def DrawBBoxes(
+    *,
+    bboxes: BoundingBox,
+    image: Image | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _DrawBBoxes:
+    """Images with frames around boxes, and above each its label and score (`{x, y, width, height, label, score}`).
+
+    One list of boxes is for all images, or there is one for each; a single image is repeated. Every label has a colour
+    of its own. Without images the boxes stand on black, of 640 x 640 pixels or more.
+    """
     ...
 
 class _DualCFGGuider(Guider):
@@ -3223,6 +3292,20 @@ def ImageCrop(
     """
     ...
 
+class _ImageCropV2(Image):
+    image: Place
+    crop_region: Place
+    IMAGE: Image
+def ImageCropV2(
+    *,
+    image: Image,
+    crop_region: BoundingBox = ...,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageCropV2:
+    """A rectangle `{x, y, width, height}` in pixels of images, as far as they reach; at least one pixel of them."""
+    ...
+
 class _ImageFlip(Image):
     image: Place
     flip_method: Place
@@ -3254,6 +3337,35 @@ def ImageFromBatch(
 
     `batch_index`: 0 to 4095
     `length`: 1 to 4096
+    """
+    ...
+
+class _ImageGrid(Image):
+    images: Place
+    columns: Place
+    cell_width: Place
+    cell_height: Place
+    padding: Place
+    IMAGE: Image
+def ImageGrid(
+    *,
+    images: Image,
+    columns: int | Int = 4,
+    cell_width: int | Int = 256,
+    cell_height: int | Int = 256,
+    padding: int | Int = 4,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageGrid:
+    """All images that arrive as one, row by row, with `padding` black pixels between them.
+
+    Each is resampled (lanczos) to the size of a cell, whatever its proportions; cells of the last row that are left
+    over are black.
+
+    `columns`: 1 to 20
+    `cell_width`: 32 to 2048
+    `cell_height`: 32 to 2048
+    `padding`: 0 to 50
     """
     ...
 

@@ -16,6 +16,7 @@ from .sizes import factor
 __all__ = [
     "decoding",
     "drawing",
+    "lettering",
     "libraries",
     "matching",
     "numerics",
@@ -54,6 +55,14 @@ def upscaling(settings: Settings) -> str:
         return f"{numerics(settings)}; {libraries('spandrel')}"
     except PackageNotFoundError:
         return numerics(settings)
+
+
+def lettering(settings: Settings) -> str:
+    """For nodes that write on images: matplotlib has a font for what Pillow's cannot write."""
+    try:
+        return f"{decoding(settings)}; {libraries('matplotlib')}"
+    except PackageNotFoundError:
+        return decoding(settings)
 
 
 def decoding(settings: Settings) -> str:

@@ -89,6 +89,37 @@ def image_grid(
     return grid(fitted, count, texts, "\n".join(rows).splitlines(), gap[0])
 
 
+@node("ImageGrid", category="image", display_name="Make Image Grid", version="1", environment=decoding)
+def plain_grid(
+    images: Every[Image],
+    columns: Every[Annotated[int, Range(1, 20)]] = 4,  # type: ignore[assignment]
+    cell_width: Every[Annotated[int, Range(32, 2048)]] = 256,  # type: ignore[assignment]
+    cell_height: Every[Annotated[int, Range(32, 2048)]] = 256,  # type: ignore[assignment]
+    padding: Every[Annotated[int, Range(0, 50)]] = 4,  # type: ignore[assignment]
+) -> Image:
+    """All images that arrive as one, row by row, with `padding` black pixels between them.
+
+    Each is resampled (lanczos) to the size of a cell, whatever its proportions; cells of the last row that are left
+    over are black.
+    """
+    import torch
+
+    pictures = [picture[None, ..., :3] for batch in images for picture in batch]
+    check_items(len(pictures), "images", "images")
+    width, height, gap = cell_width[0], cell_height[0], padding[0]
+    rows = -(-len(pictures) // columns[0])
+    sides = (columns[0] * (width + gap) - gap, rows * (height + gap) - gap)
+    check_pixels(*sides, input="images")
+    sheet = torch.zeros(1, sides[1], sides[0], 3)
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, columns[0])
+        top, left = row * (height + gap), column * (width + gap)
+        if picture.shape[1:3] != (height, width):
+            picture = resize(picture.movedim(-1, 1), width, height, "lanczos").movedim(1, -1)
+        sheet[:, top : top + height, left : left + width] = picture
+    return sheet
+
+
 def _sized(picture: Tensor, width: int, height: int) -> Tensor:
     """[H, W, 3] -> [height, width, 3]: whole pixels where it grows, areas where it shrinks."""
     if picture.shape[:2] == (height, width):

@@ -123,6 +123,15 @@ def image_crop(image: Image, width: Side = 512, height: Side = 512, x: Place = 0
     return image[:, y : y + height, x : x + width].clone()
 
 
+@node("CenterCropImages", category="image/transform", display_name="Crop Image (Center)", version="1")
+def center_crop_images(
+    image: Image, width: Annotated[int, Range(1, 8192)] = 512, height: Annotated[int, Range(1, 8192)] = 512
+) -> Image:
+    """The middle of images in a size, as far as they reach; an odd rest is cut off at the right and at the bottom."""
+    left, top = max(0, image.shape[2] - width) // 2, max(0, image.shape[1] - height) // 2
+    return image[:, top : top + height, left : left + width].clone()
+
+
 @node("ImageFlip", category="image/transform", version="1")
 def image_flip(image: Image, flip_method: Annotated[str, Choice(FLIPS)]) -> Image:
     """Images mirrored: top to bottom, or left to right."""

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from graphflow_nodes.library.grids import heatmap, image_difference, numbers, psnr
+from graphflow_nodes.library.grids import heatmap, image_difference, numbers, plain_grid, psnr
 
 import graphflow as gf
 
@@ -109,3 +109,22 @@ def test_a_heatmap_goes_from_blue_at_the_least_to_red_at_the_greatest():
     assert found[0, 0, 0].argmax() == 2 and found[0, 0, -1].argmax() == 0
     assert found.min() >= 0 and found.max() <= 1
     assert torch.equal(heatmap(torch.ones(1, 64, 64, 3), ramp, strength=0.0), torch.ones(1, 64, 64, 3))
+
+
+def test_a_plain_grid_has_black_between_its_cells_and_in_those_that_are_left_over():
+    images = [torch.ones(2, 32, 32, 3), torch.full((1, 64, 32, 3), 0.6)]
+    found = plain_grid(images, columns=[2], cell_width=[40], cell_height=[32], padding=[3])
+    assert found.shape == (1, 32 + 3 + 32, 40 + 3 + 40, 3)
+    expected = torch.zeros(67, 83, 3)
+    expected[:32, :40] = expected[:32, 43:] = 1.0
+    expected[35:, :40] = 0.6
+    assert torch.equal(found[0], expected)
+
+
+def test_a_plain_grid_keeps_its_columns_where_there_are_fewer_images():
+    assert plain_grid([torch.ones(1, 8, 8, 3)], [4], [32], [48], [0]).shape == (1, 48, 128, 3)
+
+
+def test_a_grid_of_too_many_cells_is_a_problem():
+    with pytest.raises(gf.GraphFlowError, match="memory"):
+        plain_grid([torch.zeros(2000, 1, 1, 3)], [1], [2048], [2048], [0])

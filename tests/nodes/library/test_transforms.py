@@ -131,3 +131,10 @@ def test_sizes_for_a_number_of_pixels_are_multiples_of_the_steps(megapixels, ste
     assert width % steps == 0 == height % steps and width >= height
     if steps == 1:
         assert width * height == pytest.approx(megapixels * 1024**2, rel=0.01)
+
+
+def test_the_middle_of_an_image_is_cut_as_far_as_it_reaches():
+    image = torch.arange(9 * 12 * 3, dtype=torch.float32).reshape(1, 9, 12, 3)
+    assert torch.equal(transforms.center_crop_images(image, 4, 3), image[:, 3:6, 4:8])
+    assert torch.equal(transforms.center_crop_images(image, 5, 512), image[:, :, 3:8])
+    assert torch.equal(transforms.center_crop_images(image, 512, 512), image)
