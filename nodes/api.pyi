@@ -23,6 +23,7 @@ class Float(Value): ...
 class Floats(Value): ...
 class Gligen(Value): ...
 class Guider(Value): ...
+class Histogram(Value): ...
 class Hooks(Value): ...
 class HookKeyframes(Value): ...
 class IcLoraParameters(Value): ...
@@ -3369,6 +3370,40 @@ def ImageGrid(
     """
     ...
 
+class _ImageHistogram_:
+    image: Place
+
+class _ImageHistogram_0(Histogram, _ImageHistogram_): ...
+
+class _ImageHistogram_1(Histogram, _ImageHistogram_): ...
+
+class _ImageHistogram_2(Histogram, _ImageHistogram_): ...
+
+class _ImageHistogram_3(Histogram, _ImageHistogram_): ...
+
+class _ImageHistogram_4(Histogram, _ImageHistogram_): ...
+
+class _ImageHistogram(tuple[_ImageHistogram_0, _ImageHistogram_1, _ImageHistogram_2, _ImageHistogram_3, _ImageHistogram_4], _ImageHistogram_):
+    node_id: str
+    rgb: _ImageHistogram_0
+    luminance: _ImageHistogram_1
+    red: _ImageHistogram_2
+    green: _ImageHistogram_3
+    blue: _ImageHistogram_4
+def ImageHistogram(
+    *,
+    image: Image,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageHistogram:
+    """How many pixels of the first image have each of the 256 values, in lists of 256 counts.
+
+    `rgb` counts the mean of the three colours of each pixel, `luminance` its brightness in ITU-R BT.709:
+
+    .. math:: Y = 0.2126 R + 0.7152 G + 0.0722 B
+    """
+    ...
+
 class _ImageInvert(Image):
     image: Place
     IMAGE: Image
@@ -3460,6 +3495,31 @@ def ImagePadForOutpaint(
     `right`: 0 to 16384
     `bottom`: 0 to 16384
     `feathering`: 0 to 16384
+    """
+    ...
+
+class _ImageQuantize(Image):
+    image: Place
+    colors: Place
+    dither: Place
+    IMAGE: Image
+def ImageQuantize(
+    *,
+    image: Image,
+    colors: int | Int = 256,
+    dither: Literal['none', 'floyd-steinberg', 'bayer-2', 'bayer-4', 'bayer-8', 'bayer-16'] | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ImageQuantize:
+    """Images in at most so many colours each, chosen by Pillow (median cut) and without alpha.
+
+    `none` takes the nearest colour, `floyd-steinberg` gives the error of a pixel to its neighbours, and `bayer-n` adds
+    a pattern of n x n before it takes the nearest:
+
+    .. math:: x + \\frac{1}{colors} \\left( \\frac{M_n + 1/2}{n^2} - \\frac{1}{2} \\right), \\quad
+        M_{2n} = \\begin{pmatrix} 4 M_n & 4 M_n + 2 \\\\ 4 M_n + 3 & 4 M_n + 1 \\end{pmatrix}, \\quad M_1 = 0
+
+    `colors`: 1 to 256
     """
     ...
 
@@ -6199,6 +6259,45 @@ def PolyexponentialScheduler(
     """
     ...
 
+class _PorterDuffImageComposite_:
+    source: Place
+    source_alpha: Place
+    destination: Place
+    destination_alpha: Place
+    mode: Place
+
+class _PorterDuffImageComposite_0(Image, _PorterDuffImageComposite_): ...
+
+class _PorterDuffImageComposite_1(Mask, _PorterDuffImageComposite_): ...
+
+class _PorterDuffImageComposite(tuple[_PorterDuffImageComposite_0, _PorterDuffImageComposite_1], _PorterDuffImageComposite_):
+    node_id: str
+    IMAGE: _PorterDuffImageComposite_0
+    MASK: _PorterDuffImageComposite_1
+def PorterDuffImageComposite(
+    *,
+    source: Image,
+    source_alpha: Mask,
+    destination: Image,
+    destination_alpha: Mask,
+    mode: Literal['ADD', 'CLEAR', 'DARKEN', 'DST', 'DST_ATOP', 'DST_IN', 'DST_OUT', 'DST_OVER', 'LIGHTEN', 'MULTIPLY', 'OVERLAY', 'SCREEN', 'SRC', 'SRC_ATOP', 'SRC_IN', 'SRC_OUT', 'SRC_OVER', 'XOR'] | Combo | String = 'DST',
+    id: str | None = None,
+    title: str | None = None,
+) -> _PorterDuffImageComposite:
+    """Compose a source with a destination (Porter and Duff 1984; W3C Compositing and Blending 1, sections 5 and 9).
+
+    .. math:: \\alpha = F_s \\alpha_s + F_d \\alpha_d, \\quad \\alpha C = F_s \\alpha_s C_s + F_d \\alpha_d C_d
+
+    The mode names the factors F, for instance SRC_OVER: F_s = 1, F_d = 1 - alpha_s. ADD sums both, up to 1. MULTIPLY,
+    SCREEN, OVERLAY, DARKEN and LIGHTEN are SRC_OVER with blended colours where both are:
+
+    .. math:: \\alpha C = \\alpha_s (1 - \\alpha_d) C_s + \\alpha_d (1 - \\alpha_s) C_d + \\alpha_s \\alpha_d B(C_d, C_s)
+
+    A mask is 1 where its image is transparent, as LoadImage gives it, and so is the mask of the result. The result is
+    black where it is transparent. The source gets the size of the destination, cut evenly to its proportions.
+    """
+    ...
+
 class _PrepImageForClipVision(Image):
     image: Place
     interpolation: Place
@@ -7464,6 +7563,20 @@ def ScaleROPE(
     """
     ...
 
+class _SeedNode(Int):
+    seed: Int
+def SeedNode(
+    *,
+    seed: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SeedNode:
+    """A seed that several nodes share.
+
+    `seed`: 0 to 9223372036854775807
+    """
+    ...
+
 class _SelfAttentionGuidance(Model):
     model: Place
     scale: Place
@@ -8208,6 +8321,37 @@ def TextGenerateLTX2Prompt(
     `thinking`: let the model think before it answers
     `use_default_template`: off: the prompt is all that the model reads
     `mtp`: tokens that are guessed ahead; accepted, and of no effect: words are written one by one
+    """
+    ...
+
+class _TextOverlay(Image):
+    images: Place
+    text: Place
+    font_size: Place
+    color: Place
+    position: Place
+    align: Place
+    outline: Place
+    IMAGE: Image
+def TextOverlay(
+    *,
+    images: Image,
+    text: str | Combo | String = '',
+    font_size: float | Float | Int = 5.0,
+    color: Color = ...,
+    position: Literal['top', 'bottom'] | Combo | String = 'top',
+    align: Literal['left', 'center', 'right'] | Combo | String = 'left',
+    outline: bool | Boolean = True,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TextOverlay:
+    """Write a text on all images of a batch, on lines of its own (`\\n`), with tabs (`\\t`), wrapped at their width.
+
+    A text that is too high gets a smaller font, down to 8 pixels. English is written in the font that Pillow brings,
+    other Latin letters, Greek and Cyrillic in that of matplotlib (extra `plots`).
+
+    `font_size`: 0.5 to 50.0; percent of the height of the image
+    `outline`: a black line around the letters
     """
     ...
 

@@ -216,7 +216,7 @@ def _drawn(image: Tensor, boxes: Sequence[Box]) -> Tensor:
     shape = (width, height)
     layer, cover = Picture.new("RGB", shape), Picture.new("L", shape)
     colours, covers = ImageDraw.Draw(layer), ImageDraw.Draw(cover)
-    line, letters = max(1, min(shape) // 256), max(10, min(shape) // 40)
+    line, letters = max(1, min(shape) // 256), max(10, min(shape) // 28)
     for box in boxes:
         colour = _colour(box.label)
         corners = (box.x, box.y, box.x + max(1.0, box.width) - 1, box.y + max(1.0, box.height) - 1)
@@ -245,5 +245,5 @@ def _colour(label: str) -> tuple[int, int, int]:
         return (255, 196, 0)
     # The golden ratio sends texts that are alike to colours that are far apart.
     hue = sum(place * ord(sign) for place, sign in enumerate(label, 1)) * 0.618033988749895 % 1.0
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.6, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)

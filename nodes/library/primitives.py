@@ -10,6 +10,10 @@ _LIMIT = 2**63 - 1
 _Color = Annotated[Any, Wire("COLOR"), FreeLiteral()]
 
 
+class Seeded(NamedTuple):
+    seed: int
+
+
 class ColorParts(NamedTuple):
     rgb_int: int
     hex: Annotated[str, Wire("COLOR")]
@@ -46,10 +50,16 @@ def primitive_boolean(value: bool) -> bool:
     return value
 
 
+@node("SeedNode", category="utils/primitive", display_name="Seed", version="1")
+def seed_node(seed: Annotated[int, Range(0, _LIMIT), Seed()] = 0) -> Seeded:
+    """A seed that several nodes share."""
+    return Seeded(seed)
+
+
 def check_color(settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]) -> Iterator[Any]:
     """Raises a Problem where the colour is not one."""
     if "color" in literals:
-        _digits(literals["color"])
+        color_digits(literals["color"])
     yield from ()
 
 
@@ -57,11 +67,12 @@ def check_color(settings: Settings, literals: Mapping[str, Any], types: Mapping[
 def color_to_rgb_int(color: _Color = "#ffffff") -> ColorParts:
     """The parts of a colour `#rrggbb` or `#rrggbbaa`: red * 65536 + green * 256 + blue, the colour without its opacity,
     and the opacity from 0 to 1."""
-    digits = _digits(color)
+    digits = color_digits(color)
     return ColorParts(int(digits[:6], 16), f"#{digits[:6]}", int(digits[6:] or "ff", 16) / 255)
 
 
-def _digits(color: Any) -> str:
+def color_digits(color: Any) -> str:
+    """The six or eight digits of a colour. Raises a Problem at `color` where it is not one."""
     found = re.fullmatch(r"#([0-9a-fA-F]{6}(?:[0-9a-fA-F]{2})?)", color) if isinstance(color, str) else None
     if found is None:
         text = f"{str(color)[:40]!r} is not a colour"
