@@ -19,6 +19,7 @@ class Color(Value): ...
 class Combo(Value): ...
 class Conditioning(Value): ...
 class ControlNet(Value): ...
+class Dict(Value): ...
 class Float(Value): ...
 class Floats(Value): ...
 class Gligen(Value): ...
@@ -923,6 +924,18 @@ def CombineHooks8(
     """The same for up to eight."""
     ...
 
+class _ComfyAndNode(Boolean):
+    BOOLEAN: Boolean
+def ComfyAndNode(
+    *,
+    values: Sequence[Any] | Mapping[str, Any],
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ComfyAndNode:
+    """Whether all values count as true: every value but false, 0, an empty text, list or dictionary, and nothing."""
+    ...
+
 class _ComfyMathExpression_:
     expression: Place
 
@@ -953,6 +966,18 @@ def ComfyMathExpression(
     """
     ...
 
+class _ComfyNotNode(Boolean):
+    value: Place
+    output: Boolean
+def ComfyNotNode(
+    *,
+    value: Any,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ComfyNotNode:
+    """True for false, 0, an empty text, list or dictionary, and nothing; false for every other value."""
+    ...
+
 class _ComfyNumberConvert_:
     value: Place
 
@@ -971,6 +996,18 @@ def ComfyNumberConvert(
     title: str | None = None,
 ) -> _ComfyNumberConvert:
     """A number, a text that holds one, or true and false (1 and 0), as a number and cut to a whole one."""
+    ...
+
+class _ComfyOrNode(Boolean):
+    BOOLEAN: Boolean
+def ComfyOrNode(
+    *,
+    values: Sequence[Any] | Mapping[str, Any],
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _ComfyOrNode:
+    """Whether one of the values counts as true: any but false, 0, an empty text, list or dictionary, and nothing."""
     ...
 def ComfySwitchNode(
     *,
@@ -1445,6 +1482,40 @@ def ControlNetSave(
     """
     ...
 
+class _ConvertArrayToString(String):
+    array: Place
+    indent: Place
+    STRING: String
+def ConvertArrayToString(
+    *,
+    array: Array,
+    indent: int | Int = 2,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConvertArrayToString:
+    """An array as JSON, with so many spaces for each level; 0: on one line.
+
+    `indent`: 0 to 8
+    """
+    ...
+
+class _ConvertDictionaryToString(String):
+    dictionary: Place
+    indent: Place
+    STRING: String
+def ConvertDictionaryToString(
+    *,
+    dictionary: Dict,
+    indent: int | Int = 2,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ConvertDictionaryToString:
+    """A dictionary as JSON, with so many spaces for each level; 0: on one line.
+
+    `indent`: 0 to 8
+    """
+    ...
+
 class _CreateBoundingBoxes_:
     background: Place
     width: Place
@@ -1644,6 +1715,15 @@ def CreateHookModelAsLoraModelOnly(
 
     `strength_model`: -20.0 to 20.0
     """
+    ...
+def CreateList(
+    *,
+    inputs: Sequence[Any] | Mapping[str, Any],
+    id: str | None = None,
+    title: str | None = None,
+    **inputs_: Any,
+) -> Any:
+    """All values that arrive, one input after the other, as one list: what follows runs once for each of them."""
     ...
 
 class _CreateVideo(Video):
@@ -2501,6 +2581,15 @@ def GetImageSize(
     title: str | None = None,
 ) -> _GetImageSize:
     """Width and height of images in pixels, and how many there are."""
+    ...
+def GetItemFromList(
+    *,
+    list: Any,
+    index: int | Int = 0,
+    id: str | None = None,
+    title: str | None = None,
+) -> Any:
+    """One of the values that arrive, by its place from 0; negative places count from the end."""
     ...
 
 class _GetVideoComponents_:
@@ -7906,6 +7995,24 @@ def StringContains(
     title: str | None = None,
 ) -> _StringContains:
     """Whether a text holds another one."""
+    ...
+
+class _StringFormat(String):
+    f_string: Place
+    STRING: String
+def StringFormat(
+    *,
+    f_string: str | Combo | String = '{a}',
+    values: Sequence[Any] | Mapping[str, Any] = ...,
+    id: str | None = None,
+    title: str | None = None,
+    **inputs: Any,
+) -> _StringFormat:
+    """A text with the linked values `a`, `b` ... in place of `{a}`, `{b}` ...; `{{` and `}}` are plain braces.
+
+    Behind a colon stands a format of Python: `{a:.2f}` has two digits, `{a:04d}` leading zeros, `{a:>10}` a width.
+    `{a!r}` has quotes around a text. Lists and dictionaries come as JSON. `{a.b}` and `{a[0]}` are refused.
+    """
     ...
 
 class _StringLength(Int):

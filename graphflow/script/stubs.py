@@ -54,7 +54,7 @@ def _node(name: str, kind: NodeType, wires: Mapping[str, str]) -> Iterator[str]:
     parameters += [f"{own}: str | None = None" for own in own_arguments(kind)]
     open_ended = kind.extra is not None or any(item.grow or item.rows for item in kind.inputs.values())
     if open_ended or len(arguments) < len(possible):
-        parameters.append("**inputs: Any")
+        parameters.append("**inputs_: Any" if "inputs" in arguments else "**inputs: Any")
     listed = "".join(f"    {each},\n" for each in parameters)
     yield f"def {name}(\n    *,\n{listed}) -> {gives}:\n{_doc(kind)}    ...\n"
 

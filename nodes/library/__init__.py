@@ -35,6 +35,7 @@ from . import (
     latent_edits,
     latent_upscaling,
     latents,
+    lists,
     loaders,
     logic,
     lora,
@@ -64,6 +65,7 @@ from . import (
     saving,
     sd3,
     sigmas,
+    string_format,
     svd,
     text,
     text_generate,
@@ -160,10 +162,12 @@ MODULES = (
     animated,
     video,
     text,
+    string_format,
     text_generate,
     dynamic_prompts,
     patterns,
     logic,
+    lists,
     primitives,
 )
 """Where the registry looks for node types."""

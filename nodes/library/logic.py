@@ -4,12 +4,13 @@ import string
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import Choice, GraphFlowError, Grow, Lazy, Match, Multiline, Problem, Settings, Wire, node
+from graphflow import AnyType, Choice, GraphFlowError, Grow, Lazy, Match, Multiline, Problem, Settings, Wire, node
 
 from .expression import evaluate
 
 _Any = Annotated[Any, Match("switch")]
 _Value = Annotated[Any, Wire("FLOAT,INT,BOOLEAN")]
+_Values = Annotated[dict[str, Any], Grow(AnyType, prefix="value", min=1, max=100)]
 _OPTION = "option"
 
 
@@ -26,6 +27,10 @@ class MathResult(NamedTuple):
 class Numbers(NamedTuple):
     FLOAT: float
     INT: int
+
+
+class Negated(NamedTuple):
+    output: bool
 
 
 class Chosen(NamedTuple):
@@ -83,6 +88,30 @@ def number_convert(value: Annotated[Any, Wire("INT,FLOAT,STRING,BOOLEAN")]) -> N
     """A number, a text that holds one, or true and false (1 and 0), as a number and cut to a whole one."""
     found = _parsed(value) if isinstance(value, str) else value
     return Numbers(_float(found), _int(found))
+
+
+@node("ComfyAndNode", category="utils/logic", display_name="And", version="1")
+def and_(values: _Values) -> bool:
+    """Whether all values count as true: every value but false, 0, an empty text, list or dictionary, and nothing."""
+    return all(_truth(value) for value in values.values())
+
+
+@node("ComfyOrNode", category="utils/logic", display_name="Or", version="1")
+def or_(values: _Values) -> bool:
+    """Whether one of the values counts as true: any but false, 0, an empty text, list or dictionary, and nothing."""
+    return any(_truth(value) for value in values.values())
+
+
+@node("ComfyNotNode", category="utils/logic", display_name="Not", version="1")
+def not_(value: AnyType) -> Negated:
+    """True for false, 0, an empty text, list or dictionary, and nothing; false for every other value."""
+    return Negated(not _truth(value))
+
+
+def _truth(value: Any) -> bool:
+    """Images, models and the like count as true, without being looked at."""
+    plain = value is None or isinstance(value, bool | int | float | str | list | tuple | Mapping)
+    return bool(value) if plain else True
 
 
 @node("CustomCombo", category="utils/logic", display_name="Custom Combo", version="1", unchecked={"choice"})

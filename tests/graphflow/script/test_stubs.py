@@ -148,6 +148,18 @@ def odd(
     return Both(id, id)
 
 
+@gf.node("Growing")
+def growing(inputs: Annotated[dict[str, Any], gf.Grow(Annotated[Any, Wire("*")], prefix="input")]) -> str:
+    """Its input has the name that stubs give to all others."""
+    return str(inputs)
+
+
+def test_inputs_that_are_called_inputs_give_a_stub_that_is_python():
+    text = stub(gf.Registry([growing]))
+    compile(text, "api.pyi", "exec")
+    assert "    inputs: Sequence[Any]" in text
+
+
 def test_odd_names_and_types_give_a_stub_that_is_python(tmp_path, package):
     text = stub(gf.Registry([odd]))
     compile(text, "api.pyi", "exec")

@@ -4,6 +4,7 @@ import contextlib
 import math
 
 import pytest
+import torch
 from graphflow_nodes.library import logic
 from graphflow_nodes.library.expression import evaluate
 from hypothesis import given
@@ -216,3 +217,40 @@ def test_primitives_pass_on_what_they_hold(tmp_path):
         nodes["p" + name] = {"class_type": "PreviewAny", "inputs": {"source": [name, 0]}}
     result = run(nodes, tmp_path)
     assert [result["p" + name].ui["text"][0] for name in given] == [str(value) for value in given.values()]
+
+
+FALSE = [False, 0, 0.0, "", [], {}, None]
+TRUE = [True, 1, -0.5, "no", [0], {"a": 0}, object(), torch.zeros(1, 2, 2, 3)]
+
+
+@pytest.mark.parametrize("value", FALSE)
+def test_nothing_zero_and_empty_values_count_as_false(value):
+    assert logic.not_(value).output is True
+    assert logic.and_({"value0": 1, "value1": value}) is False and logic.or_({"value0": value}) is False
+
+
+@pytest.mark.parametrize("value", TRUE)
+def test_all_other_values_count_as_true_images_and_models_too(value):
+    assert logic.not_(value).output is False
+    assert logic.and_({"value0": 1, "value1": value}) is True and logic.or_({"value0": 0, "value1": value}) is True
+
+
+def test_and_or_and_not_take_any_number_of_links_of_any_type(tmp_path):
+    nodes = {
+        "image": {"class_type": "EmptyImage", "inputs": {}},
+        "zero": {"class_type": "PrimitiveInt", "inputs": {"value": 0}},
+        "and": {"class_type": "ComfyAndNode", "inputs": {"values.value0": ["image", 0], "values.value1": ["zero", 0]}},
+        "or": {"class_type": "ComfyOrNode", "inputs": {"values.value0": ["image", 0], "values.value1": ["zero", 0]}},
+        "not": {"class_type": "ComfyNotNode", "inputs": {"value": ["and", 0]}},
+    }
+    for name in ("and", "or", "not"):
+        nodes["p" + name] = {"class_type": "PreviewAny", "inputs": {"source": [name, 0]}}
+    result = run(nodes, tmp_path)
+    assert [result[f"p{name}"].ui["text"][0] for name in ("and", "or", "not")] == ["False", "True", "True"]
+
+
+@pytest.mark.parametrize("name", ["ComfyAndNode", "ComfyOrNode", "ComfyNotNode"])
+def test_without_a_value_they_are_a_problem_before_the_run(name):
+    nodes = {"1": {"class_type": name, "inputs": {}}, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}
+    with gf.Engine() as engine:
+        assert [problem.code for problem in engine.validate(gf.Workflow.from_json(nodes))] == ["missing_input"]
