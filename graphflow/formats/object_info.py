@@ -34,7 +34,8 @@ def describe(kind: NodeType, settings: Settings) -> dict[str, Any]:
     """One node type. Inputs with a widget count as required, as in ComfyUI: their default is the widget's."""
     groups: dict[str, dict[str, Any]] = {"required": {}}
     for item in kind.inputs.values():
-        required = item.required or (item.has_widget and item.default not in (None, OPTIONAL))
+        shown = item.has_widget or item.free  # an editor has a widget of its own for a free literal
+        required = item.required or (shown and item.default not in (None, OPTIONAL))
         groups.setdefault("required" if required else "optional", {})[item.name] = _spec(item, settings)
     matches = any(out.match for out in kind.outputs)
     if kind.hidden:

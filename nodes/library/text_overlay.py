@@ -75,7 +75,7 @@ def _prepared(text: str) -> str:
     missing = missing_in(text)
     if missing:
         message = f"no font has the characters {missing[:20]!r}"
-        hint = "pip install 'graphflow-engine[plots]' brings a font with accents, Greek and Cyrillic; leave out other signs"
+        hint = "pip install 'graphflow-engine[plots]' has accents, Greek and Cyrillic; leave out other signs"
         raise GraphFlowError([Problem("no_glyph", message, input="text", hint=hint)])
     return text
 

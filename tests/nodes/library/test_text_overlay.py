@@ -6,6 +6,7 @@ from graphflow_nodes import lettering
 from graphflow_nodes.library.text_overlay import text_overlay
 
 import graphflow as gf
+from graphflow.formats.object_info import describe
 
 
 def grey(height=200, width=300, channels=3, count=1):
@@ -104,6 +105,12 @@ def test_without_matplotlib_an_accent_is_a_problem_that_names_the_package(monkey
         text_overlay(grey(), "Grüße")
     (problem,) = caught.value.problems
     assert problem.code == "no_glyph" and "üß" in problem.message and "plots" in problem.hint
+
+
+def test_an_editor_stores_the_colour_between_the_size_and_the_position():
+    description = describe(gf.Registry.installed()["TextOverlay"], gf.Settings())
+    order = ["images", "text", "font_size", "color", "position", "align", "outline"]
+    assert description["input_order"] == {"required": order}
 
 
 def test_a_text_of_a_book_is_a_problem():
