@@ -128,10 +128,13 @@ def read_boxes(given: Any) -> list[list[Box]]:
 
 def _box(given: Any, input: str) -> Box:
     sides = [given.get(key) for key in ("x", "y", "width", "height")] if isinstance(given, Mapping) else []
-    if not sides or not all(_is_number(side) for side in sides) or min(sides[2:]) < 0:
+    if not sides or not all(_is_number(side) for side in sides):
+        raise _not_boxes(given, input)
+    x, y, width, height = (float(side) for side in sides if side is not None)
+    if min(width, height) < 0:
         raise _not_boxes(given, input)
     score = given.get("score")
-    return Box(*map(float, sides), str(given.get("label") or ""), float(score) if _is_number(score) else None)
+    return Box(x, y, width, height, str(given.get("label") or ""), float(score) if _is_number(score) else None)
 
 
 def _is_number(value: Any) -> bool:

@@ -102,14 +102,24 @@ def _formatted(value: Any, field: Field) -> str:
         raise _wrong(
             f"{{{field.name}}} is a {kind}", "texts, numbers, true and false, lists and dictionaries are taken"
         )
-    convert = {"s": str, "r": repr, "a": ascii, None: lambda item: item}[field.conversion]
-    if isinstance(value, int) and value.bit_length() > 4 * _MOST_DIGITS:
+    if isinstance(value, int) and abs(value) >= 10**_MOST_DIGITS:
         raise _wrong(f"{{{field.name}}} is a number of more than {_MOST_DIGITS} digits", "format smaller numbers")
     try:
-        converted = convert(value)
-        return format(str(converted) if converted is None else converted, field.spec)
+        return format(_converted(value, field.conversion), field.spec)
     except (TypeError, ValueError, OverflowError) as error:
         raise _wrong(f"{{{field.name}:{field.spec}}} does not fit its value: {error}", _HINT) from None
+
+
+def _converted(value: Any, conversion: str | None) -> Any:
+    match conversion:
+        case "r":
+            return repr(value)
+        case "a":
+            return ascii(value)
+        case None if value is not None:
+            return value
+        case _:
+            return str(value)
 
 
 def _json(value: Any, field: Field) -> str:
