@@ -122,9 +122,10 @@ def test_what_is_not_a_list_of_boxes_is_a_problem(boxes):
         assert (caught.value.problems[0].code, caught.value.problems[0].input) == ("wrong_boxes", "bboxes")
 
 
-def test_three_lists_of_boxes_for_two_images_are_a_problem():
-    with pytest.raises(gf.GraphFlowError, match="3 lists of boxes for 2 images"):
-        crop_by_bboxes(numbered(count=2), [[], [], []])
+@pytest.mark.parametrize("images, lists", [(2, 3), (3, 2)])
+def test_another_number_of_lists_than_of_images_is_a_problem(images, lists):
+    with pytest.raises(gf.GraphFlowError, match=f"{lists} lists of boxes for {images} images"):
+        crop_by_bboxes(numbered(count=images), [[]] * lists)
 
 
 def test_frames_stand_around_boxes_and_nothing_else_changes():
