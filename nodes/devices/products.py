@@ -39,9 +39,10 @@ def adapt(network: nn.Module) -> None:
     if not are_by_onednn():
         return
     for layer in network.modules():
+        kind: Any = type(layer)
         first = _form_of(layer)
         if first is not None:
-            layer.__class__ = _class_of(first, type(layer))
+            layer.__class__ = _class_of(first, kind)
 
 
 @cache
@@ -81,7 +82,7 @@ def _form_of(layer: nn.Module) -> type | None:
 
 
 @cache
-def _class_of(first: type, layer: type) -> Any:
+def _class_of(first: type, layer: Any) -> Any:
     return type(layer.__name__, (first, layer), {"__module__": __name__})
 
 
@@ -108,12 +109,12 @@ class _Pointwise:
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias
         if x.dim() != 4 or x[0, 0].numel() * weight.numel() < LEAST_PRODUCTS or not _is_served(x, weight, 1):
-            return self._conv_forward(x, weight, bias)  # type: ignore[attr-defined,no-any-return]
+            return self._conv_forward(x, weight, bias)  # type: ignore[attr-defined, no-any-return]
         matrix, places = weight.flatten(1), x.flatten(2)
         found = x.new_empty(x.shape[0], matrix.shape[0], places.shape[2])
         for row, target in zip(places, found, strict=True):
             torch.add(product(matrix, row.t()), 0 if bias is None else bias[:, None], out=target)
-        return found.unflatten(2, x.shape[2:])
+        return found.view(*found.shape[:2], *x.shape[2:])
 
 
 class _Convolution:
@@ -130,11 +131,11 @@ class _Convolution:
         places = x.shape[0] * prod(map(self._outputs, x.shape[2:], (0, 1))) if x.dim() == 4 else 0
         is_few = LEAST_ROWS <= places <= FEW_PLACES and places * weight.numel() >= LEAST_PRODUCTS
         if not is_few or not _is_served(x, weight, 1):
-            return self._conv_forward(x, weight, bias)  # type: ignore[attr-defined,no-any-return]
+            return self._conv_forward(x, weight, bias)  # type: ignore[attr-defined, no-any-return]
         seen = F.unfold(x, self.kernel_size, padding=self.padding, stride=self.stride).transpose(1, 2)
         found = product(seen.flatten(0, 1), weight.flatten(1), bias)
         side = [self._outputs(x.shape[2 + axis], axis) for axis in (0, 1)]
-        return found.unflatten(0, (x.shape[0], -1)).transpose(1, 2).contiguous().unflatten(2, side)
+        return found.view(x.shape[0], -1, found.shape[1]).transpose(1, 2).reshape(x.shape[0], -1, *side)
 
     def _outputs(self, size: int, axis: int) -> int:
         return (size + 2 * self.padding[axis] - self.kernel_size[axis]) // self.stride[axis] + 1
