@@ -37,7 +37,7 @@ from torch import Tensor
 
 import graphflow as gf
 
-from .sd15_size import CFG, PROMPTS, SEED, psnr
+from .sd15_size import CFG, PROMPTS, SEED, in_torchs_form, psnr
 from .sdxl_model import BETAS, NAME, SCALE, make_model
 
 __all__ = ["in_turns", "paired", "resident", "run_side"]
@@ -137,7 +137,7 @@ def paired(options: argparse.Namespace) -> tuple[dict[str, float], float]:
     untyped: Any = (StableDiffusionXLPipeline, EulerDiscreteScheduler)
     with Ours(options) as ours:
         found = ours()
-        held = ours.held
+        held = {name: in_torchs_form(network) for name, network in ours.held.items()}
         held["vae"].register_to_config(scaling_factor=SCALE)  # ours stands in the latent format of the family
         theirs = Theirs(
             options,
