@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .files.digests import Digests, walk_once
     from .files.filenames import mended, why_not
     from .files.shipped import ShippedWorkflow, shipped_groups, shipped_names, shipped_text, shipped_thumbnail
+    from .files.sounds import sound_kind
     from .foreign.classes import DynamicGraph
     from .foreign.current import current, current_settings, inner_context
     from .foreign.sockets import type_name
@@ -136,6 +137,7 @@ __all__ = [
     "shipped_names",
     "shipped_text",
     "shipped_thumbnail",
+    "sound_kind",
     "Targets",
     "Text",
     "to_svg",
@@ -157,6 +159,7 @@ _NAMES = {
     "files.digests": "Digests walk_once",
     "files.filenames": "mended why_not",
     "files.shipped": "ShippedWorkflow shipped_groups shipped_names shipped_text shipped_thumbnail",
+    "files.sounds": "sound_kind",
     "foreign.classes": "DynamicGraph",
     "foreign.current": "current current_settings inner_context",
     "foreign.sockets": "type_name",

@@ -2041,6 +2041,27 @@ def DualModelGuider(
     """
     ...
 
+class _EmptyAudio(Audio):
+    duration: Place
+    sample_rate: Place
+    channels: Place
+    AUDIO: Audio
+def EmptyAudio(
+    *,
+    duration: float | Float | Int = 60.0,
+    sample_rate: int | Int = 44100,
+    channels: int | Int = 2,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EmptyAudio:
+    """Silence.
+
+    `duration`: 0.0 to 1.8446744073709552e+19; seconds
+    `sample_rate`: 1 to 192000; samples a second
+    `channels`: 1 to 2; 1 is mono, 2 is stereo
+    """
+    ...
+
 class _EmptyFlux2LatentImage(Latent):
     width: Place
     height: Place
@@ -4812,6 +4833,18 @@ def LatentUpscaleModelLoader(
     """Take a network that enlarges latents out of a file: the upscalers of LTX-Video, in space or in time."""
     ...
 
+class _LoadAudio(Audio):
+    audio: Place
+    AUDIO: Audio
+def LoadAudio(
+    *,
+    audio: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _LoadAudio:
+    """Read a sound of the input folder, or the sound of a video, at its own sample rate and with all its channels."""
+    ...
+
 class _LoadImage_:
     image: Place
 
@@ -6423,6 +6456,17 @@ def PreviewAny(
     """
     ...
 
+class _PreviewAudio(Audio):
+    audio: Audio
+def PreviewAudio(
+    *,
+    audio: Audio,
+    id: str | None = None,
+    title: str | None = None,
+) -> _PreviewAudio:
+    """Write a sound as FLAC into the folder for temporary files, and give it on."""
+    ...
+
 class _PreviewImage(Image):
     images: Image
 def PreviewImage(
@@ -7431,6 +7475,81 @@ def SaveAnimatedWEBP(
 
     `fps`: 0.01 to 1000.0
     `quality`: 0 to 100
+    """
+    ...
+
+class _SaveAudio(Audio):
+    filename_prefix: Place
+    audio: Audio
+def SaveAudio(
+    *,
+    audio: Audio,
+    filename_prefix: str | Combo | String = 'audio/ComfyUI',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveAudio:
+    """Write a sound as FLAC with 16 bits a sample into the output folder, with the workflow in its tags, and give it
+    on.
+    """
+    ...
+
+class _SaveAudioAdvanced(Audio):
+    filename_prefix: Place
+    format: Place
+    format__quality: Place
+    audio: Audio
+def SaveAudioAdvanced(
+    *,
+    audio: Audio,
+    filename_prefix: str | Combo | String = 'audio/ComfyUI',
+    format: Literal['flac', 'mp3', 'opus'],
+    format__quality: Literal['V0', '128k', '320k'] | Combo | String | Literal['64k', '96k', '128k', '192k', '320k'] | Combo | String = ...,
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveAudioAdvanced:
+    """Write a sound as FLAC, MP3 or Opus into the output folder, with the workflow in its tags, and give it on: as
+    SaveAudio, SaveAudioMP3 and SaveAudioOpus do.
+
+    `format.quality`: V0: the best variable bit rate
+    """
+    ...
+
+class _SaveAudioMP3(Audio):
+    filename_prefix: Place
+    quality: Place
+    audio: Audio
+def SaveAudioMP3(
+    *,
+    audio: Audio,
+    filename_prefix: str | Combo | String = 'audio/ComfyUI',
+    quality: Literal['V0', '128k', '320k'] | Combo | String = 'V0',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveAudioMP3:
+    """Write a sound as MP3 into the output folder, with the workflow in its tags, and give it on.
+
+    Of a sample rate that MP3 does not know, the next higher one is written; above 48,000 Hz, 48,000.
+
+    `quality`: V0: the best variable bit rate
+    """
+    ...
+
+class _SaveAudioOpus(Audio):
+    filename_prefix: Place
+    quality: Place
+    audio: Audio
+def SaveAudioOpus(
+    *,
+    audio: Audio,
+    filename_prefix: str | Combo | String = 'audio/ComfyUI',
+    quality: Literal['64k', '96k', '128k', '192k', '320k'] | Combo | String = '128k',
+    id: str | None = None,
+    title: str | None = None,
+) -> _SaveAudioOpus:
+    """Write a sound as Opus into the output folder, with the workflow in its tags, and give it on.
+
+    Of a sample rate that Opus does not know, the next higher one is written; above 48,000 Hz, 48,000. One channel has
+    at most 256 kbit a second.
     """
     ...
 
@@ -9254,6 +9373,26 @@ def TrainingMask(
     `resolution`: 16 to 4096; side of the square whose area each image gets, in pixels
     `bucket_step`: 8 to 512; sides of buckets are multiples of so many pixels
     `longest`: 1.0 to 8.0; the most that a side may be longer than the other; 1: squares
+    """
+    ...
+
+class _TrimAudioDuration(Audio):
+    audio: Place
+    start_index: Place
+    duration: Place
+    AUDIO: Audio
+def TrimAudioDuration(
+    *,
+    audio: Audio,
+    start_index: float | Float | Int = 0.0,
+    duration: float | Float | Int = 60.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TrimAudioDuration:
+    """A part of a sound. It ends where the sound ends, if that is earlier.
+
+    `start_index`: -1.8446744073709552e+19 to 1.8446744073709552e+19; seconds; from the end where negative
+    `duration`: 0.0 to 1.8446744073709552e+19; seconds
     """
     ...
 

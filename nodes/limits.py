@@ -19,6 +19,7 @@ __all__ = [
     "check_latent",
     "check_pixels",
     "check_repeated",
+    "check_sound",
     "check_steps",
     "check_text",
 ]
@@ -32,6 +33,8 @@ class Limits:
     """Of all images of a batch together: 3 GiB as float32 in three colours, 256 images of 1024 x 1024."""
     latent: int = 1 << 28
     """Numbers of a batch of latents: 1 GiB as float32, 4,096 latents of 1024 x 1024 pixels in four channels."""
+    samples: int = 1 << 29
+    """Of all channels of a sound together: 2 GiB as float32, 100 minutes of stereo at 44,100 Hz."""
     items: int = 4_096
     """Of one list: conditionings, batches, values on one link."""
     steps: int = 10_000
@@ -63,6 +66,13 @@ def check_latent(shape: Sequence[int], input: str | None = None) -> None:
         sizes = " x ".join(f"{side:,}" for side in shape)
         hint = f"at most {LIMITS.latent:,} numbers fit: use a smaller width, height or batch_size"
         raise _refused("too_large", f"a latent of {sizes} numbers, {_bytes(4 * numbers)} of memory", hint, input)
+
+
+def check_sound(samples: int, channels: int, input: str | None = None) -> None:
+    """Raises a Problem where a sound of so many samples in each channel would not fit."""
+    if samples * channels > LIMITS.samples:
+        what = f"a sound of {samples:,} samples in {channels} channels, {_bytes(4 * samples * channels)} of memory"
+        raise _refused("too_large", what, f"at most {LIMITS.samples:,} samples fit: use a shorter sound", input)
 
 
 def check_repeated(shape: Sequence[int], count: int) -> None:

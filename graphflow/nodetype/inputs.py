@@ -89,7 +89,7 @@ class Input:
     multiline: bool = False
     seed: bool = False
     upload: str = ""
-    """`image` or `video`: what an editor may bring in for it."""
+    """`image`, `video` or `audio`: what an editor may bring in for it."""
     lazy: bool = False
     every: bool = False
     help: str = ""

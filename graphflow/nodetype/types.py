@@ -74,7 +74,7 @@ class Upload:
     """A choice that an editor can add to by uploading a file."""
 
     kind: str = "image"
-    """`image` or `video`."""
+    """`image`, `video` or `audio`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from .sizes import factor
 __all__ = [
     "decoding",
     "drawing",
+    "hearing",
     "lettering",
     "libraries",
     "matching",
@@ -68,6 +69,14 @@ def lettering(settings: Settings) -> str:
 def decoding(settings: Settings) -> str:
     """For nodes that read images."""
     return libraries("pillow")
+
+
+def hearing(settings: Settings) -> str:
+    """For nodes that read sounds; without the package they fail."""
+    try:
+        return libraries("av")
+    except PackageNotFoundError:
+        return ""
 
 
 def matching(settings: Settings) -> str:

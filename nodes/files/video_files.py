@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from graphflow import GraphFlowError, Handle, Problem
 
 from ..limits import check_pixels
+from .sound_files import decoded, encode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -226,15 +227,7 @@ def _sound_stream(target: Any, container: str, audio: Mapping[str, Any] | None) 
 
 
 def _encode_sound(target: Any, stream: Any, audio: Mapping[str, Any]) -> None:
-    import av
-
-    waveform = audio["waveform"][0].float().contiguous().numpy()
-    frame: Any = av.AudioFrame.from_ndarray(waveform, format="fltp", layout=stream.layout.name)
-    frame.sample_rate, frame.pts = int(audio["sample_rate"]), 0
-    resampler: Any = av.AudioResampler(format=stream.codec_context.format, layout=stream.layout, rate=stream.rate)
-    for resampled in (*resampler.resample(frame), *resampler.resample(None)):
-        target.mux(stream.encode(resampled))
-    target.mux(stream.encode())
+    encode(target, stream, audio["waveform"][0].float().numpy(), int(audio["sample_rate"]))
 
 
 def _opened(video: VideoFile) -> Any:
@@ -288,22 +281,14 @@ def _turned(pixels: np.ndarray, rotation: int) -> np.ndarray:
 
 
 def _read_sound(video: VideoFile) -> dict[str, Any] | None:
-    import av
-    import numpy as np
     import torch
 
     with _opened(video) as container:
         if not container.streams.audio:
             return None
         stream = container.streams.audio[0]
-        resampler: Any = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
-        parts = [part.to_ndarray() for frame in container.decode(stream) for part in resampler.resample(frame)]
-        parts += [part.to_ndarray() for part in resampler.resample(None)]
-        rate = int(stream.rate)
-    if not parts:
-        return None
-    waveform = np.concatenate(parts, axis=1)
-    return {"waveform": torch.from_numpy(np.ascontiguousarray(waveform))[None], "sample_rate": rate}
+        waveform, rate = decoded(container, stream, Path(video.path).name, "video"), int(stream.rate)
+    return None if waveform is None else {"waveform": torch.from_numpy(waveform)[None], "sample_rate": rate}
 
 
 def _refused(code: str, message: str, hint: str) -> GraphFlowError:

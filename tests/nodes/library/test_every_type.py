@@ -26,6 +26,7 @@ FILES = {
     "model_name",
     "control_net_name",
     "folder",
+    "audio",
 }
 """Choices of what the folders hold."""
 LATER_INPUTS = {
@@ -44,7 +45,19 @@ STAND_INS = {
     "TextGenerate",
 }
 """Node types whose descriptions there are made up for tests of the editor."""
-LATER = {"MaskPreview", "PreviewAny", "PreviewImage", "SaveImage", "GetVideoComponents", "SaveVideo", "SaveWEBM"}
+LATER = {
+    "MaskPreview",
+    "PreviewAny",
+    "PreviewAudio",
+    "PreviewImage",
+    "SaveAudio",
+    "SaveAudioMP3",
+    "SaveAudioOpus",
+    "SaveImage",
+    "GetVideoComponents",
+    "SaveVideo",
+    "SaveWEBM",
+}
 """Node types with outputs that only later versions of ComfyUI have."""
 REWRITTEN = {"CreateVideo", "SaveVideo"}
 """Node types whose inputs later versions of ComfyUI have in another form or order: one has `bit_depth` beside `fps`,
@@ -77,7 +90,7 @@ def test_a_node_type_of_the_field_has_its_inputs_defaults_and_ranges(name):
     for key, wanted in field.items():
         found = ours[key]
         assert found["type"] == wanted["type"], key
-        for fact in ("default", "min", "max", "step", "lazy", "control_after_generate", "image_upload"):
+        for fact in ("default", "min", "max", "step", "lazy", "control_after_generate", "image_upload", "audio_upload"):
             if fact in wanted and not wanted.get("forceInput"):  # a socket without a widget has none of them
                 assert found[fact] == wanted[fact] or found[fact] == pytest.approx(wanted[fact]), (key, fact)
         if isinstance(wanted.get("options"), list) and wanted["type"] == "COMBO" and key not in FILES:

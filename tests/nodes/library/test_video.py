@@ -175,6 +175,24 @@ def test_sound_goes_with_the_frames(tmp_path, container, codec):
     assert abs(float(spectrum.argmax()) * 2 - 440) < 8  # the tone
 
 
+def test_the_sound_of_a_video_may_have_eight_channels(tmp_path):
+    steps = np.random.default_rng(1).integers(-32768, 32768, (8, 4800)).astype("i2")
+    path = tmp_path / "x.mkv"
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        sound = target.add_stream("pcm_s16le", rate=48000)
+        sound.layout = "7.1"
+        target.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        target.mux(stream.encode())
+        packed = np.ascontiguousarray(steps.T.reshape(1, -1))
+        frame = av.AudioFrame.from_ndarray(packed, format="s16", layout="7.1")
+        frame.sample_rate = 48000
+        target.mux(sound.encode(frame))
+        target.mux(sound.encode())
+    assert np.array_equal(video_in(path)["audio"]["waveform"][0].numpy() * 32768, steps)
+
+
 def test_ten_bits_keep_finer_steps(tmp_path):
     ramp = torch.linspace(0.2, 0.3, 64).expand(2, 64, 64)[..., None].expand(-1, -1, -1, 3)
     found = {}
