@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-__all__ = ["ENDINGS", "is_video", "video_type"]
+__all__ = ["ENDINGS", "IMAGES", "is_video", "video_type"]
 
 _ISO, _EBML, _AVI = "ISO", "EBML", "AVI"
 ENDINGS = {".mp4": _ISO, ".m4v": _ISO, ".mov": _ISO, ".mkv": _EBML, ".webm": _EBML, ".avi": _AVI}
@@ -12,7 +12,7 @@ ENDINGS = {".mp4": _ISO, ".m4v": _ISO, ".mov": _ISO, ".mkv": _EBML, ".webm": _EB
 _HEAD = 64
 _BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip")
 """First boxes of QuickTime files that are older than `ftyp`."""
-_IMAGES = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"jpeg", b"crx ")
+IMAGES = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"jpeg", b"crx ")
 """Brands of images in the same container."""
 _MP4 = (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"dash")
 """Brands of MP4, which QuickTime and images in HEIF do not have."""
@@ -31,7 +31,7 @@ def video_type(file: BinaryIO) -> str | None:
 def is_video(data: bytes, ending: str) -> bool:
     """Whether bytes begin as a video of this ending (one of ENDINGS) does."""
     head = data[:_HEAD]
-    if (head[4:8] == b"ftyp" and head[8:12] not in _IMAGES) or head[4:8] in _BOXES:
+    if (head[4:8] == b"ftyp" and head[8:12] not in IMAGES) or head[4:8] in _BOXES:
         found = _ISO
     elif head[:4] == b"\x1a\x45\xdf\xa3" and (b"webm" in head or b"matroska" in head):
         found = _EBML

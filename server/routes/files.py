@@ -1,4 +1,4 @@
-"""Files of runs: looking at them, whole or a part, and bringing images and videos in."""
+"""Files of runs: looking at them, whole or a part, and bringing images, videos and sounds in."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from ..http.paths import BadName, composed, entries, open_file, segments, write_
 from ..http.policies import READ, UPLOAD
 from ..http.refusal import RequestRefused
 from ..http.route import Route
+from ..http.sounds import ENDINGS as SOUND_ENDINGS
+from ..http.sounds import is_sound, sound_type
 from ..http.videos import ENDINGS as VIDEO_ENDINGS
 from ..http.videos import is_video, video_type
 from ..options import RequestLimits
@@ -87,7 +89,8 @@ def _converted(file: BinaryIO, query: ViewQuery, limits: RequestLimits) -> tuple
 
 
 async def send_file(request: web.Request, file: BinaryIO, name: str, media: str | None = None) -> web.StreamResponse:
-    """An open file, in pieces. Shown in place only if its bytes are an image or a video that browsers show; else saved.
+    """An open file, in pieces. Shown in place only if its bytes are an image, a video or a sound that browsers know.
+    Else it is saved.
 
     media: the type of a file whose name decides what it is, and which browsers only show as text.
     """
@@ -98,8 +101,7 @@ async def send_file(request: web.Request, file: BinaryIO, name: str, media: str 
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers=headers)
         if media is None:
-            found = await asyncio.to_thread(format_of, file)
-            media = INLINE.get(found or "") or await asyncio.to_thread(video_type, file)
+            media = await asyncio.to_thread(_media, file)
         headers["Content-Disposition"] = attachment(name, inline=media is not None)
         headers["Accept-Ranges"] = "bytes"
         begin, end = _range(request, tag, state.st_size)
@@ -122,6 +124,11 @@ async def send_file(request: web.Request, file: BinaryIO, name: str, media: str 
         return response
     finally:
         file.close()
+
+
+def _media(file: BinaryIO) -> str | None:
+    """The type of a file that browsers show, by its bytes."""
+    return INLINE.get(format_of(file) or "") or video_type(file) or sound_type(file)
 
 
 def _range(request: web.Request, tag: str, size: int) -> tuple[int, int]:
@@ -152,27 +159,28 @@ def attachment(name: str, inline: bool = False) -> str:
 
 
 async def upload_image(request: web.Request) -> web.Response:
-    """An image or a video for the input folder; the same file again keeps its name, another of that name gets a new
-    one."""
+    """An image, a video or a sound for the input folder; the same file again keeps its name, another of that name gets
+    a new one."""
     state = request.app[STATE]
     data, fields = await read_form(request, state.options.limits)
     form = _form_model(ImageUpload, fields)
     ending = Path(form.filename).suffix.lower()
     if ending in VIDEO_ENDINGS:
         if not is_video(data, ending):
-            raise RequestRefused(
-                400,
-                Problem(
-                    "not_a_video",
-                    f"the file does not begin as a video named {ending} does",
-                    input="image",
-                    hint="send it under the ending of its format: MP4, MOV, MKV, WebM or AVI",
-                ),
-            )
+            raise _another_kind("video", ending, "MP4, MOV, MKV, WebM or AVI")
+    elif ending in SOUND_ENDINGS:
+        if not is_sound(data, ending):
+            raise _another_kind("sound", ending, "WAV, MP3, FLAC, Ogg, Opus, M4A, AAC or AIFF")
     else:
         async with state.decoders:
             await check_apart(data, state.options.limits)
-    return await _keep(state, data, form, (*ENDINGS, *VIDEO_ENDINGS))
+    return await _keep(state, data, form, (*ENDINGS, *VIDEO_ENDINGS, *SOUND_ENDINGS))
+
+
+def _another_kind(kind: str, ending: str, formats: str) -> RequestRefused:
+    found = f"the file does not begin as a {kind} named {ending} does"
+    hint = f"send it under the ending of its format: {formats}"
+    return RequestRefused(400, Problem(f"not_a_{kind}", found, input="image", hint=hint))
 
 
 async def upload_mask(request: web.Request) -> web.Response:
@@ -309,7 +317,7 @@ ROUTES = (
         "/upload/image",
         upload_image,
         UPLOAD,
-        "Bring an image or a video in",
+        "Bring an image, a video or a sound in",
         body=ImageUpload,
         media="multipart/form-data",
         answer=dict[str, str],
