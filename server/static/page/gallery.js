@@ -2,7 +2,7 @@
 
 import { address, ask } from "./api.js";
 import { breakable, h, icon, sync } from "./dom.js";
-import { failure, isImage, isVideo } from "./jobs.js";
+import { failure, isImage, isSound, isVideo } from "./jobs.js";
 import { sorry } from "./toast.js";
 import { ago, day, duration, nameOf, plural } from "./words.js";
 
@@ -229,6 +229,9 @@ function image(job) {
       icon("stop"),
       job.execution_start_time ? "Stopped after " + duration(secondsOf(job)) : "Stopped",
     );
+  if (job.preview_output && isSound(job.preview_output)) {
+    return h("span.pic.stopped", {}, icon("play"), job.outputs_count > 1 ? "Sound, " + job.outputs_count + " files" : "Sound");
+  }
   if (!isImage(job.preview_output)) {
     return h(
       "span.pic.stopped",

@@ -4,7 +4,7 @@ import { address, ask, queue } from "./api.js";
 import { stringify } from "./exact.js";
 import { copy, sorry, toast } from "./toast.js";
 
-const KINDS = ["images", "gifs"];
+const KINDS = ["images", "gifs", "audio"];
 const ended = new Map();
 
 /** `GET /jobs/{id}`; one that has ended is asked for once. */
@@ -18,7 +18,7 @@ export async function whole(id) {
 
 export const forget = id => ended.delete(id);
 
-/** The images of a prompt: results before previews. */
+/** The images, videos and sounds of a prompt: results before previews. */
 export function imagesOf(job) {
   const files = Object.values(job.outputs).flatMap(shown => KINDS.flatMap(kind => shown[kind] ?? []));
   const results = files.filter(file => file.type !== "temp");
@@ -28,7 +28,10 @@ export function imagesOf(job) {
 /** Whether a file is shown by a player. */
 export const isVideo = file => /\.(mp4|webm|mkv)$/i.test(file.filename);
 
-export const isImage = file => Boolean(file) && KINDS.includes(file.mediaType);
+export const isSound = file => /\.(flac|mp3|opus|ogg|wav|m4a|aac)$/i.test(file.filename);
+
+/** Whether the tile of a prompt shows it: sounds cannot be seen. */
+export const isImage = file => Boolean(file) && KINDS.includes(file.mediaType) && !isSound(file);
 
 /** The texts that its nodes have shown. */
 export const textsOf = job =>

@@ -9,6 +9,7 @@ import {
   failure,
   forget,
   imagesOf,
+  isSound,
   isVideo,
   openGraph,
   runAgain,
@@ -125,9 +126,11 @@ function draw(images) {
                   "aria-current": number === index ? "true" : null,
                   onclick: () => openResult(job.id, number),
                 },
-                isVideo(each)
-                  ? h("video", { src: address(each), preload: "metadata" })
-                  : h("img", { src: address(each, true), alt: "" }),
+                isSound(each)
+                  ? icon("play")
+                  : isVideo(each)
+                    ? h("video", { src: address(each), preload: "metadata" })
+                    : h("img", { src: address(each, true), alt: "" }),
               ),
             )
           : null,
@@ -144,6 +147,9 @@ function draw(images) {
 
 function picture(file, images) {
   const of = images.length > 1 ? " " + (now.index + 1) + " of " + images.length : "";
+  if (isSound(file)) {
+    return h("audio", { src: address(file), controls: true, "aria-label": nameOf(now.job) + ", sound" + of });
+  }
   if (isVideo(file)) {
     return h("video", { src: address(file), controls: true, loop: true, "aria-label": nameOf(now.job) + ", video" + of });
   }

@@ -139,6 +139,26 @@ def test_a_result_is_looked_at_and_run_again_by_keyboard(serve, page):
         page.until("!document.querySelector('#box').open && document.activeElement.matches('.tile')")
 
 
+def test_a_sound_has_a_tile_and_a_player(serve, page):
+    graph = {
+        "1": {"class_type": "EmptyAudio", "inputs": {"duration": 2.0, "sample_rate": 48000, "channels": 2}},
+        "2": {"class_type": "SaveAudio", "inputs": {"audio": ["1", 0], "filename_prefix": "hum"}},
+        "3": {"class_type": "SaveAudioOpus", "inputs": {"audio": ["1", 0], "filename_prefix": "hum"}},
+    }
+    with serve() as server:
+        server.run(graph, extra_data={"workflow_name": "hums"})
+        page.go(f"{server.url}/")
+        page.wait_for("Sound, 2 files")
+        page.evaluate("document.querySelector('.tile').focus()")
+        page.press("Enter")
+        page.until("Math.abs(document.querySelector('.view audio')?.duration - 2) < 0.1")
+        page.wait_for("1 of 2", "hum_00001_.flac")
+        page.press("ArrowRight")
+        page.wait_for("2 of 2", "hum_00001_.opus")
+        page.until("Math.abs(document.querySelector('.view audio')?.duration - 2) < 0.1")
+        assert fits(page) and is_named(page)
+
+
 @ON_A_SCREEN
 def test_deleting_waits_for_an_undo_and_then_takes_the_file(serve, page):
     with serve() as server:
