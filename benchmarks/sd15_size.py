@@ -79,10 +79,11 @@ def psnr(found: Tensor, wanted: Tensor) -> float:
 
 def in_torchs_form(network: torch.nn.Module) -> torch.nn.Module:
     """The network as diffusers builds it, on the same weights: without our form of its layers (see `products`)."""
-    from graphflow_nodes.devices import compiled, products
+    from graphflow_nodes.devices import products
 
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    shared |= {id(layer.__dict__[compiled.OWN]): None for layer in network.modules() if compiled.OWN in layer.__dict__}
+    for layer in network.modules():  # its compiled forms are not copied
+        shared |= {id(value): None for name, value in vars(layer).items() if name.startswith("graphflow ")}
     found = copy.deepcopy(network, shared)
     for layer in found.modules():
         if type(layer).__module__ == products.__name__:
