@@ -2244,6 +2244,23 @@ def EncodeTrainedEmbedding(
     """
     ...
 
+class _Epsilon_Scaling(Model):
+    model: Place
+    scaling_factor: Place
+    MODEL: Model
+def Epsilon_Scaling(
+    *,
+    model: Model,
+    scaling_factor: float | Float | Int = 1.005,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Epsilon_Scaling:
+    """Divide the predicted noise by a number near 1, against errors that grow over the steps (arXiv 2308.15321).
+
+    `scaling_factor`: 0.5 to 1.5; above 1: less noise is predicted
+    """
+    ...
+
 class _ExponentialScheduler(Sigmas):
     steps: Place
     sigma_max: Place
@@ -2439,6 +2456,29 @@ def FluxKontextMultiReferenceLatentMethod(
 
     `offset`: beside each other; `index`: in layers behind the image; `uxo`: diagonally behind it;
     `index_timestep_zero`: in layers, and as images without noise.
+    """
+    ...
+
+class _FreSca(Model):
+    model: Place
+    scale_low: Place
+    scale_high: Place
+    freq_cutoff: Place
+    MODEL: Model
+def FreSca(
+    *,
+    model: Model,
+    scale_low: float | Float | Int = 1.0,
+    scale_high: float | Float | Int = 1.25,
+    freq_cutoff: int | Int = 20,
+    id: str | None = None,
+    title: str | None = None,
+) -> _FreSca:
+    """Guide low and high frequencies of an image by weights of their own (FreSca, arXiv 2504.02154).
+
+    `scale_low`: 0.0 to 10.0; the weight of low frequencies: composition
+    `scale_high`: 0.0 to 10.0; the weight of high frequencies: details
+    `freq_cutoff`: 1 to 10000; so many frequencies of rows and columns are low ones
     """
     ...
 
@@ -5094,6 +5134,22 @@ def LoraSave(
     `full_diff` keeps the whole difference of each weight. `bias_diff`: differences of biases and norms are kept, too.
 
     `rank`: 1 to 4096
+    """
+    ...
+
+class _Mahiro(Model):
+    model: Place
+    patched_model: Model
+def Mahiro(
+    *,
+    model: Model,
+    id: str | None = None,
+    title: str | None = None,
+) -> _Mahiro:
+    """Guidance that follows the prompt's own answer the more, the less the guided one has in common with the negative.
+
+    `(k x0 + (4 - k) l) / 4`, with `l` = cfg times the prompt's answer and k = 2 (1 + likeness). Without a negative (cfg
+    1) it does nothing.
     """
     ...
 
@@ -8248,6 +8304,38 @@ def T5TokenizerOptions(
 
     `min_padding`: 0 to 10000
     `min_length`: 0 to 10000
+    """
+    ...
+
+class _TCFG(Model):
+    model: Place
+    patched_model: Model
+def TCFG(
+    *,
+    model: Model,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TCFG:
+    """The negative keeps only what it has in common with the prompt before guidance (TCFG, arXiv 2503.18137)."""
+    ...
+
+class _TemporalScoreRescaling(Model):
+    model: Place
+    tsr_k: Place
+    tsr_sigma: Place
+    patched_model: Model
+def TemporalScoreRescaling(
+    *,
+    model: Model,
+    tsr_k: float | Float | Int = 0.95,
+    tsr_sigma: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _TemporalScoreRescaling:
+    """Draw images of a sharper or a flatter distribution than that of the training (TSR, arXiv 2510.01184).
+
+    `tsr_k`: 0.01 to 100.0; below 1: more details and variety, above 1: smoother; 1 changes nothing
+    `tsr_sigma`: 0.01 to 100.0; larger: it acts from earlier steps on
     """
     ...
 

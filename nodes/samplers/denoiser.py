@@ -179,4 +179,4 @@ class Denoiser:
             return questions.ask(self._seat, latent, torch.tensor(level), level, leads_to, asked)[0]
 
         guider = questions.guider
-        return Asking(guider.model, guider.cfg, x, sigma, sides, questions.levels, ask)
+        return Asking(guider.model, guider.cfg, x, sigma, sides, questions.levels, ask, questions.pair)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 from ..model.conditioning import Batch
 from ..model.entry import Control
 from ..model.handles import Model
+from ..model.pair import Pair
 from ..model.patch import Kind, Patch
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class Asking:
     """The noise levels of the run, falling."""
     ask: Callable[[Sequence[Side], Tensor, float], Mapping[str, Tensor]]
     """(sides, latent, noise level) -> the clean latent that each side answers, by its name."""
+    pair: Pair | None = None
+    """The shapes in x of a video and its sound, where it is both."""
 
 
 @dataclass(frozen=True, eq=False)
