@@ -5215,6 +5215,24 @@ def MaskToImage(
     """A mask as a grey image."""
     ...
 
+class _ModelComputeDtype(Model):
+    model: Place
+    dtype: Place
+    MODEL: Model
+def ModelComputeDtype(
+    *,
+    model: Model,
+    dtype: Literal['default', 'fp32', 'fp16', 'bf16'] | Combo | String = 'default',
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelComputeDtype:
+    """State the number format in which a denoiser computes. Its weights are held in it, too; those that stay packed in
+    8 bits or less are unpacked to it.
+
+    `dtype`: default: what `--dtype` states
+    """
+    ...
+
 class _ModelMergeAdd(Model):
     model1: Place
     model2: Place
@@ -5814,6 +5832,26 @@ def ModelMergeWAN2_1(
     `blocks.38.`: 0.0 to 1.0
     `blocks.39.`: 0.0 to 1.0
     `head.`: 0.0 to 1.0
+    """
+    ...
+
+class _ModelNoiseScale(Model):
+    model: Place
+    noise_scale: Place
+    MODEL: Model
+def ModelNoiseScale(
+    *,
+    model: Model,
+    noise_scale: float | Float | Int = 1.0,
+    id: str | None = None,
+    title: str | None = None,
+) -> _ModelNoiseScale:
+    """State that a flow model was trained with noise of another deviation c: x = (1 - sigma) x0 + sigma c n.
+
+    It is the noise from which a sampler starts, and that over what a noise mask keeps. Noise that a sampler adds on its
+    way has a factor of its own (`s_noise`).
+
+    `noise_scale`: 0.0 to 64.0; the deviation of the noise, 1 for most models
     """
     ...
 

@@ -155,7 +155,11 @@ class Pool:
 
     def key(self, handle: WeightsHandle, part: str, dtype: torch.dtype) -> Hashable:
         """The key of the weights in memory."""
-        return (handle.weights_key(part), self._loader.number_format(handle, part, dtype))
+        return (handle.weights_key(part), self.number_format(handle, part, dtype))
+
+    def number_format(self, handle: WeightsHandle, part: str, dtype: torch.dtype) -> torch.dtype:
+        """The number format in which a part computes where the device's own is `dtype`."""
+        return self._loader.number_format(handle, part, dtype)
 
     @property
     def parts(self) -> list[LoadedPart]:

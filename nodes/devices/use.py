@@ -70,6 +70,10 @@ class Device:
         """A part of a model, in memory until the end of the block."""
         return self.pool.use(handle, part, self.dtype, None if quiet else self.notify, self.cancelled)
 
+    def number_format(self, handle: WeightsHandle, part: str) -> torch.dtype:
+        """The number format in which a part computes here."""
+        return self.pool.number_format(handle, part, self.dtype)
+
     @property
     def forms(self) -> Forms:
         return forms_of(str(self.device))

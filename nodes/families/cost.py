@@ -233,12 +233,12 @@ class _Counted:
         return parts
 
     def _parts(self, handle: WeightsHandle, part: str) -> tuple[int, ...]:
-        key = handle.weights_key(part)
+        format = format_of(handle, part, self.dtype)
+        key = (handle.weights_key(part), format)
         if key not in self._places:
             self._places[key] = len(self.loads)
             name = Path(handle.source(part).path).name
             bytes, packed = weight_bytes(handle, part, self.dtype)
-            format = format_of(handle, part, self.dtype)
             self.loads.append(Load(part, name, f"{packed} (packed)" if packed else format, bytes))
         return (self._places[key],)
 

@@ -179,7 +179,10 @@ def _loaded(node: Bound, settings: Settings) -> tuple[Any, ...]:
 
 def _made(found: Foreseen, node: Bound, type: str, name: str) -> Any:
     if type in HANDLES:
-        return next((value for _, value in found.inputs(node, type)), None)
+        value = next((value for _, value in found.inputs(node, type)), None)
+        if node.type.name == "ModelComputeDtype" and isinstance(value, Model) and "dtype" not in node.links:
+            return value.computing(str(node.literals.get("dtype", "default")))
+        return value
     if type == "CONDITIONING":
         return _prompt(found, node, name)
     if type == "GUIDER":

@@ -22,7 +22,7 @@ WHOLE = frozenset({"I8", "U8", "I16", "I32", "I64", "BOOL", "U16", "U32", "U64"}
 
 def format_of(handle: WeightsHandle, part: str, dtype: str) -> str:
     """The number format in which a part computes where the device's own is `dtype`."""
-    stated = handle.family.parts[part].dtype or handle.dtype
+    stated = handle.family.parts[part].dtype or handle.computes_in
     return stated if stated is not None and stated not in HELD else dtype
 
 

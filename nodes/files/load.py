@@ -191,7 +191,7 @@ def fills_of(handle: WeightsHandle, part: str, module: torch.nn.Module, header: 
 
 def number_format(handle: WeightsHandle, part: str, dtype: torch.dtype) -> torch.dtype:
     """The number format of a part where the device's own is `dtype`."""
-    stated = handle.family.parts[part].dtype or handle.dtype
+    stated = handle.family.parts[part].dtype or handle.computes_in
     return getattr(torch, stated) if stated is not None and stated not in HELD_AS else dtype
 
 

@@ -117,17 +117,17 @@ def model_sampling_continuous_v(
 @node("ModelSamplingSD3", category="advanced/model", version="1")
 def model_sampling_sd3(model: ModelWire, shift: _Shift = 3.0) -> ModelWire:
     """Shift the noise levels of a flow model (SD 3, arXiv 2403.03206, equation 23)."""
-    from ..model.prediction import Flow
+    from ..model.prediction import Flow, noise_scale_of
 
-    return replace(model, sampling=Flow(shift, unit=1000.0))
+    return replace(model, sampling=Flow(shift, unit=1000.0, noise_scale=noise_scale_of(model.prediction)))
 
 
 @node("ModelSamplingAuraFlow", category="advanced/model", version="1")
 def model_sampling_aura_flow(model: ModelWire, shift: _Shift = 1.73) -> ModelWire:
     """The same for families whose files were made with this node (AuraFlow, Qwen-Image, Z-Image, Lumina 2)."""
-    from ..model.prediction import Flow
+    from ..model.prediction import Flow, noise_scale_of
 
-    return replace(model, sampling=Flow(shift))
+    return replace(model, sampling=Flow(shift, noise_scale=noise_scale_of(model.prediction)))
 
 
 @node("ModelSamplingFlux", category="advanced/model", version="1")
@@ -135,9 +135,10 @@ def model_sampling_flux(
     model: ModelWire, max_shift: _Shift = 1.15, base_shift: _Shift = 0.5, width: _Side = 1024, height: _Side = 1024
 ) -> ModelWire:
     """Shift the noise levels of FLUX by the size of the image."""
-    from ..model.prediction import FluxFlow
+    from ..model.prediction import FluxFlow, noise_scale_of
 
-    return replace(model, sampling=FluxFlow.for_size(width, height, base_shift, max_shift))
+    sampling = FluxFlow.for_size(width, height, base_shift, max_shift)
+    return replace(model, sampling=replace(sampling, noise_scale=noise_scale_of(model.prediction)))
 
 
 @node("ModelSamplingLTXV", category="advanced/model", version="1")
@@ -148,11 +149,12 @@ def model_sampling_ltxv(
     `base_shift` at 1024 to `max_shift` at 4096, and on."""
     from math import prod
 
-    from ..model.prediction import FluxFlow
+    from ..model.prediction import FluxFlow, noise_scale_of
 
     tokens = 4096 if latent is None else prod(latent["samples"].shape[2:])
     slope = (max_shift - base_shift) / (4096 - 1024)
-    return replace(model, sampling=FluxFlow(tokens * slope + (base_shift - slope * 1024)))
+    mu = tokens * slope + (base_shift - slope * 1024)
+    return replace(model, sampling=FluxFlow(mu, noise_scale=noise_scale_of(model.prediction)))
 
 
 @node("RescaleCFG", category="advanced/model", version="2")

@@ -21,6 +21,7 @@ __all__ = [
     "Clip",
     "ClipVision",
     "ControlNet",
+    "FORMATS",
     "LatentUpscaleModel",
     "Model",
     "PhotoMaker",
@@ -30,6 +31,10 @@ __all__ = [
     "UpscaleModel",
     "Vae",
 ]
+
+
+FORMATS = {"default": None, "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""The names that a node has for the number formats in which a denoiser can compute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,11 @@ class WeightsHandle(Handle):
     patches: tuple[Patch, ...] = ()
     dtype: str | None = None
     """The number format if a node states one (`bfloat16`, `fp8_e4m3fn` ...); else the device's own."""
+
+    @property
+    def computes_in(self) -> str | None:
+        """The number format in which the parts compute, if a node states one. In fp8 weights are only held."""
+        return self.dtype
 
     def source(self, part: str) -> WeightsSource:
         """Raises KeyError where the handle has no such part."""
@@ -98,6 +108,16 @@ class Model(WeightsHandle):
 
     sampling: Prediction | None = None
     """In place of the family's own prediction."""
+    compute: str | None = None
+    """The number format in which it computes if a node states one; `dtype` may then state how its weights are held."""
+
+    @property
+    def computes_in(self) -> str | None:
+        return self.compute or self.dtype
+
+    def computing(self, format: str) -> Model:
+        """The same that computes in one of FORMATS; with `default` in that of the device."""
+        return replace(self, compute=FORMATS[format])
 
     @property
     def prediction(self) -> Prediction:
@@ -108,7 +128,8 @@ class Model(WeightsHandle):
         return self.family.latent(self.config)
 
     def identity(self) -> Any:
-        return [*WeightsHandle.identity(self), self.sampling.identity() if self.sampling is not None else None]
+        stated = [*WeightsHandle.identity(self), self.sampling.identity() if self.sampling is not None else None]
+        return stated if self.compute is None else [*stated, self.compute]
 
 
 @dataclass(frozen=True, slots=True)

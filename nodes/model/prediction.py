@@ -32,6 +32,7 @@ __all__ = [
     "ImageToImage",
     "Prediction",
     "V",
+    "noise_scale_of",
 ]
 
 
@@ -261,7 +262,12 @@ class _Straight:
     r"""Rectified flow (arXiv 2209.03003): :math:`x = (1 - \sigma) x_0 + \sigma n`, the network answers with n - x_0.
 
     .. math:: x_0 = x - \sigma v(x)
+
+    Models that were trained with noise of another deviation c have it in place of n: c n.
     """
+
+    noise_scale: float = field(default=1.0, kw_only=True)
+    """c"""
 
     def table(self) -> Tensor:
         raise NotImplementedError
@@ -293,7 +299,7 @@ class _Straight:
         return x - out * sigma
 
     def noised(self, x0: Tensor, noise: Tensor, sigma: Tensor, max_denoise: bool = False) -> Tensor:
-        return sigma * noise + (1.0 - sigma) * x0
+        return sigma * self._scaled(noise) + (1.0 - sigma) * x0
 
     def unnoised(self, x: Tensor, sigma: Tensor) -> Tensor:
         r""":math:`x / (1 - \sigma)`: the clean latent has weight 1 again; x itself at level 1, which holds none of
@@ -301,7 +307,14 @@ class _Straight:
         return x if float(sigma) == 1.0 else x / (1.0 - sigma)
 
     def target(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        return noise - x0
+        return self._scaled(noise) - x0
+
+    def _scaled(self, noise: Tensor) -> Tensor:
+        return noise if self.noise_scale == 1.0 else noise * self.noise_scale
+
+    def _with_scale(self, stated: list[Any]) -> list[Any]:
+        """An identity with the scale of the noise, where it is another one."""
+        return stated if self.noise_scale == 1.0 else [*stated, self.noise_scale]
 
 
 @dataclass(frozen=True)
@@ -317,7 +330,7 @@ class Flow(_Straight):
     levels."""
 
     def identity(self) -> list[Any]:
-        return ["Flow", self.shift, self.unit]
+        return self._with_scale(["Flow", self.shift, self.unit])
 
     def table(self) -> Tensor:
         return _flow_table(self)
@@ -345,7 +358,7 @@ class FluxFlow(_Straight):
     mu: float = 1.15
 
     def identity(self) -> list[Any]:
-        return ["FluxFlow", self.mu]
+        return self._with_scale(["FluxFlow", self.mu])
 
     @staticmethod
     def for_size(width: int, height: int, base_shift: float = 0.5, max_shift: float = 1.15) -> FluxFlow:
@@ -364,6 +377,11 @@ class FluxFlow(_Straight):
         if not 0 < percent < 1:
             return 1.0 if percent <= 0 else 0.0
         return math.exp(self.mu) / (math.exp(self.mu) + (1 / (1 - percent) - 1))
+
+
+def noise_scale_of(prediction: Prediction) -> float:
+    """The deviation of the noise that a flow model was trained with; 1 for all others."""
+    return prediction.noise_scale if isinstance(prediction, _Straight) else 1.0
 
 
 @lru_cache(maxsize=64)

@@ -74,7 +74,9 @@ class NetworkCalls:
         held: ExitStack,
         device: Device,
     ) -> ForwardCall:
-        """A network that answers the rows, on a device, in memory as long as `held`."""
+        """A network that answers the rows, on a device, in memory as long as `held`. Those within compute in its number
+        format."""
+        device = replace(device, dtype=device.number_format(handle, network)) if within else device
         part, *others = (
             held.enter_context(device.use(one, name, quiet=not self._is_new(device, one, name)))
             for one, name in ((handle, network), *((one, "denoiser") for one in within))

@@ -158,7 +158,9 @@ class Questions:
         ]
 
     def not_a_number(self, level: float) -> GraphFlowError:
-        return GraphFlowError([not_finite(self.guider.model, level, self.device.dtype)])
+        model = self.guider.model
+        dtype = self.device.number_format(model, model.family.part(model.config, level))
+        return GraphFlowError([not_finite(model, level, dtype)])
 
     def _active(self, level: float, asked: Sequence[Side] | None = None) -> tuple[Sequence[Side], list[SidePart]]:
         """The sides of a level, or those that are asked in a second round, and their parts that act at it."""
@@ -195,7 +197,9 @@ class Questions:
         key = (model, network)
         if key not in self._terms:
             found = terms_of(model, network)
-            self._terms[key] = found.to(self.device.device, self.device.dtype) if found is not None else None
+            if found is not None:
+                found = found.to(self.device.device, self.device.number_format(model, network))
+            self._terms[key] = found
         return self._terms[key]
 
     def _new_part(

@@ -52,7 +52,9 @@ def whole_module(device: Device, handle: WeightsHandle, part: str, checkpointing
 
     Raises a Problem where weights are stored in a quantised format, which have no gradients.
     """
-    module: torch.nn.Module = device.run(load_part, replace(handle, dtype=None), part, torch.float32, device.device)
+    handle = replace(handle, dtype=None)
+    handle = replace(handle, compute=None) if isinstance(handle, Model) else handle
+    module: torch.nn.Module = device.run(load_part, handle, part, torch.float32, device.device)
     packed = [name for name, layer in module.named_modules() if isinstance(layer, Packed)]
     if packed:
         message = f"{len(packed)} layers are stored in a quantised format, {packed[0]} for one"

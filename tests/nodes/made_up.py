@@ -95,7 +95,7 @@ class Files:
             return Net()
 
     def number_format(self, handle, part, dtype):
-        stated = handle.family.parts[part].dtype or handle.dtype
+        stated = handle.family.parts[part].dtype or handle.computes_in
         return getattr(torch, stated) if stated else dtype
 
     def bytes_of(self, handle, part, module, dtype):

@@ -138,7 +138,7 @@ def scheduler_of(prediction: Prediction) -> dict[str, Any]:
 
     Raises a Problem for predictions that no folder states.
     """
-    if isinstance(prediction, Flow):
+    if isinstance(prediction, Flow) and prediction.noise_scale == 1.0:
         kind = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": prediction.shift}
         return {"_class_name": "DPMSolverMultistepScheduler", "num_train_timesteps": 1000, "steps_offset": 1, **kind}
     kinds: dict[type, str] = {Epsilon: "epsilon", V: "v_prediction", X0: "sample"}

@@ -89,13 +89,14 @@ def node(kind, /, **inputs):
     return {"class_type": kind, "inputs": inputs}
 
 
-def sampled(models, *boxes, checkpoint="sd1"):
+def sampled(models, *boxes, checkpoint="sd1", dtype="default"):
     nodes = {
         "4": node("CheckpointLoaderSimple", ckpt_name=f"{checkpoint}.safetensors"),
         "5": node("EmptyLatentImage", width=128, height=64),
         "6": node("CLIPTextEncode", clip=["4", 1], text="a room"),
         "7": node("CLIPTextEncode", clip=["4", 1], text="a blur"),
         "8": node("GLIGENLoader", gligen_name="box.safetensors"),
+        "9": node("ModelComputeDtype", model=["4", 0], dtype=dtype),
     }
     last = ["6", 0]
     for number, (text, place) in enumerate(boxes):
@@ -103,7 +104,7 @@ def sampled(models, *boxes, checkpoint="sd1"):
         nodes[f"b{number}"] = node("GLIGENTextBoxApply", **about, text=text, **place)
         last = [f"b{number}", 0]
     sides = {"positive": last, "negative": ["7", 0], "latent_image": ["5", 0]}
-    nodes["3"] = node("KSampler", model=["4", 0], **sides, steps=2, seed=1)
+    nodes["3"] = node("KSampler", model=["9", 0], **sides, steps=2, seed=1)
     with gf.Engine(settings=gf.Settings(models=(models,), device="cpu"), cache=gf.Cache(memory=0)) as engine:
         return engine.run(gf.Workflow.from_json(nodes), targets=["3"])["3"].outputs["LATENT"]["samples"]
 
@@ -119,6 +120,12 @@ def test_boxes_change_an_image_by_their_place_and_their_text_whatever_their_orde
     both = sampled(models, ("a cat", LEFT), ("a dog", RIGHT))
     other = sampled(models, ("a dog", RIGHT), ("a cat", LEFT))
     torch.testing.assert_close(both, other, rtol=1e-3, atol=1e-3)
+
+
+def test_boxes_are_seen_in_the_number_format_in_which_the_model_computes(models):
+    exact, found = (sampled(models, ("a cat", LEFT), dtype=dtype) for dtype in ("default", "bf16"))
+    assert not torch.equal(found, exact)
+    assert (found - exact).abs().mean() < 0.2 * (found - sampled(models, dtype="bf16")).abs().mean()
 
 
 def test_what_does_not_fit_is_a_problem(models):
