@@ -16,6 +16,7 @@ class Clip(Value): ...
 class ClipVision(Value): ...
 class ClipVisionOutput(Value): ...
 class Color(Value): ...
+class Colors(Value): ...
 class Combo(Value): ...
 class Conditioning(Value): ...
 class ControlNet(Value): ...
@@ -297,6 +298,50 @@ def BetaSamplingScheduler(
     `steps`: 1 to 10000; steps from noise to image
     `alpha`: 0.0 to 50.0
     `beta`: 0.0 to 50.0
+    """
+    ...
+
+class _BuildJsonPromptIdeogram(Dict):
+    element: Place
+    high_level_description: Place
+    background: Place
+    style: Place
+    style__photo: Place
+    style__art_style: Place
+    aesthetics: Place
+    lighting: Place
+    medium: Place
+    color_palette: Place
+    prompt: Dict
+def BuildJsonPromptIdeogram(
+    *,
+    element: Array,
+    high_level_description: str | Combo | String = '',
+    background: str | Combo | String = '',
+    style: Literal['none', 'photo', 'art_style'],
+    style__photo: str | Combo | String = ...,
+    style__art_style: str | Combo | String = ...,
+    aesthetics: str | Combo | String = '',
+    lighting: str | Combo | String = '',
+    medium: str | Combo | String = '',
+    color_palette: Colors | None = None,
+    id: str | None = None,
+    title: str | None = None,
+) -> _BuildJsonPromptIdeogram:
+    """A caption for Ideogram 4 of texts and the elements of CreateBoundingBoxes, as an object; PreviewAny makes a text
+    of it.
+
+    `{high_level_description, style_description: {aesthetics, lighting, photo or art_style, medium, color_palette},
+    compositional_deconstruction: {background, elements}}`. Without a style there is no `style_description`; an empty
+    `high_level_description` and an empty palette are left out.
+
+    `high_level_description`: the image in one or two sentences
+    `background`: what is behind the elements
+    `style.photo`: camera and lens: 35mm, f/1.4, bokeh
+    `style.art_style`: flat vector illustration, bold outlines
+    `aesthetics`: keywords: moody, cinematic
+    `lighting`: golden hour, rim light
+    `medium`: photograph, illustration, 3d_render, painting, graphic_design
     """
     ...
 
