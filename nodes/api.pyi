@@ -569,6 +569,24 @@ def CLIPTextEncode(
     """
     ...
 
+class _CLIPTextEncodeControlnet(Conditioning):
+    clip: Place
+    conditioning: Place
+    text: Place
+    CONDITIONING: Conditioning
+def CLIPTextEncodeControlnet(
+    *,
+    clip: Clip,
+    conditioning: Conditioning,
+    text: str | Combo | String,
+    id: str | None = None,
+    title: str | None = None,
+) -> _CLIPTextEncodeControlnet:
+    """A prompt of its own for the ControlNets of a conditioning: they are asked with it, and the model with what the
+    conditioning has. Without a ControlNet it does nothing.
+    """
+    ...
+
 class _CLIPTextEncodeFlux(Conditioning):
     clip: Place
     clip_l: Place

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-from graphflow import Conditioning, GraphFlowError, Image, Latent, Mask, Multiline, Range, Settings, node
+from graphflow import Conditioning, GraphFlowError, Image, Latent, Mask, Multiline, Problem, Range, Settings, node
 
 from ..devices.environment import numerics
 from ..files.embeddings import find_embedding
@@ -237,6 +237,32 @@ def instruct_pix_to_pix_conditioning(
     seen = encode_cut(open_device(settings), vae, pixels)
     added = {"concat_latent_image": seen}
     return Sides(with_options(positive, **added), with_options(negative, **added), {"samples": torch.zeros_like(seen)})
+
+
+@node(
+    "CLIPTextEncodeControlnet",
+    category="conditioning",
+    display_name="CLIP Text Encode (Controlnet)",
+    version="1",
+    lane="device",
+    in_turns=True,
+    environment=numerics,
+    outside=text_outside,
+    check=check_prompts,
+)
+def clip_text_encode_controlnet(
+    settings: Settings, clip: ClipWire, conditioning: Conditioning, text: _Words
+) -> Conditioning:
+    """A prompt of its own for the ControlNets of a conditioning: they are asked with it, and the model with what the
+    conditioning has. Without a ControlNet it does nothing."""
+    encoded = encode(settings, clip, text)
+    if len(encoded) != 1:
+        message = f"the hooks on this CLIP make {len(encoded)} texts for parts of the sampling, ControlNets take one"
+        raise GraphFlowError(
+            [Problem("several_texts", message, input="clip", hint="link the CLIP before SetClipHooks")]
+        )
+    ((own, options),) = encoded
+    return with_options(conditioning, cross_attn_controlnet=own, pooled_output_controlnet=options.get("pooled_output"))
 
 
 def with_options(conditioning: Conditioning, **options: Any) -> Conditioning:

@@ -32,6 +32,8 @@ PER_ROW = {
     "concat_latent_image": "concat",
     "concat_mask": "concat_mask",
     "attention_mask": "attention_mask",
+    "cross_attn_controlnet": "control_text",
+    "pooled_output_controlnet": "control_pooled",
 }
 """Options of a wire with one item a row -> the attribute of an entry."""
 SHARED = {
@@ -199,6 +201,15 @@ def _problems(model: Model, entry: Entry, input: str) -> Iterable[Problem]:
         elif option.rank is not None and value.dim() != option.rank:
             yield Problem(
                 "wrong_rank", f"{name!r} has {value.dim()} dimensions, {family.name} takes {option.rank}", input=input
+            )
+    if entry.control_text is not None and (option := family.takes.get("text")) is not None and option.width is not None:
+        width = option.width(model.config)
+        if entry.control_text.shape[-1] != width:
+            yield Problem(
+                "wrong_width",
+                f"the text for control networks is {entry.control_text.shape[-1]} wide, {family.name} takes {width}",
+                input=input,
+                hint=_how_to_encode(family),
             )
     for control in entry.controls:
         network = cast(ControlNet, control.model)

@@ -78,6 +78,10 @@ class Entry:
     strength: float = 1.0
     window: tuple[float, float] = (0.0, 1.0)
     controls: tuple[Control, ...] = ()
+    control_text: Tensor | None = None
+    """What its control networks are asked with in place of `text`."""
+    control_pooled: Tensor | None = None
+    """In place of `pooled`, beside `control_text`."""
     opaque_controls: tuple[OpaqueControl, ...] = ()
     """Code of others that acts as controls do."""
     hooks: tuple[Hook, ...] = ()

@@ -36,9 +36,17 @@ def controlled(device: Device, control: Control, entries: Sequence[Entry], shape
         number = index % len(hints)
         latent = None if latents is None else latents[number][None]
         own = replace(control, hint=hints[number][None], latent=latent)
-        seen.append(replace(entry, controls=(own,)))
+        seen.append(replace(_with_own_text(entry), controls=(own,)))
     prepared = [handle.family.net.prepare(handle.config, entry, shape) for entry in seen]
     return Controlled(control, seen, prepared, window_of(control.window, model))
+
+
+def _with_own_text(entry: Entry) -> Entry:
+    """With the text that is for control networks, where it carries one."""
+    if entry.control_text is None:
+        return entry
+    pooled = entry.pooled if entry.control_pooled is None else entry.control_pooled
+    return replace(entry, text=entry.control_text, pooled=pooled, attention_mask=None)
 
 
 def _encoded(device: Device, control: Control, hints: Tensor, shape: Any, handle: ControlNet) -> Tensor | None:

@@ -1,12 +1,19 @@
 """Control networks in a run, the nodes of regions and time, and edges."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
+from graphflow_nodes.library import conditioning, regions
 from graphflow_nodes.library import control as nodes
-from graphflow_nodes.library import regions
 from graphflow_nodes.library.edges import edges
+from graphflow_nodes.model.conditioning import check, from_wire, to_wire
+from graphflow_nodes.model.entry import Control, Entry
+from graphflow_nodes.samplers.controlling import controlled
 
 import graphflow as gf
+from tests.nodes import made_up
 from tests.nodes.families import controls, tiny
 
 
@@ -207,3 +214,57 @@ def test_properties_are_those_of_the_single_nodes():
     one = regions.conditioning_set_timestep_range(regions.conditioning_set_mask(A, mask, 0.5, "mask bounds"), 0.1, 0.6)
     assert found[0][1].keys() == one[0][1].keys() and found[0][1]["start_percent"] == 0.1
     assert torch.equal(found[0][1]["mask"], one[0][1]["mask"])
+
+
+def own_text(text, conditioning="10"):
+    return node("CLIPTextEncodeControlnet", clip=["4", 1], conditioning=[conditioning, 0], text=text)
+
+
+def test_a_controlnet_is_asked_with_a_text_of_its_own_and_the_model_with_the_prompt(models):
+    plain = sample(models, positive="10", **{"10": applied()})
+    same = sample(models, positive="11", **{"10": applied(), "11": own_text("a fox")})
+    assert torch.equal(same, plain)
+    found = sample(models, positive="11", **{"10": applied(), "11": own_text("a sunny wood")})
+    assert not torch.allclose(found, plain, atol=1e-3)
+    before = sample(models, positive="11", **{"10": own_text("a sunny wood", "6"), "11": applied(conditioning="10")})
+    assert torch.equal(before, found), "the order of the two nodes does not matter"
+
+
+def test_a_text_for_controlnets_changes_nothing_where_none_reads_it(models):
+    adapter = {"9": node("ControlNetLoader", control_net_name="adapter.safetensors"), "10": applied()}
+    alone = {"10": own_text("a wood", "6")}
+    assert torch.equal(sample(models, positive="10", **alone), sample(models))
+    read = sample(models, positive="11", **adapter, **{"11": own_text("a wood")})
+    assert torch.equal(read, sample(models, positive="10", **adapter))
+
+
+def test_what_a_controlnet_is_asked_with_and_the_model_is_not():
+    own = Entry(torch.zeros(4, 6), pooled=torch.zeros(3), control_text=torch.ones(5, 6), control_pooled=torch.ones(3))
+    ((text, options),) = to_wire([own])
+    assert torch.equal(options["cross_attn_controlnet"], torch.ones(1, 5, 6)) and not text.any()
+    ((back,),) = from_wire([(text, options)])
+    seen = {}
+    family = SimpleNamespace(
+        net=SimpleNamespace(prepare=lambda config, entry, shape: seen.update(entry=entry)),
+        completed=lambda stated, model: stated,
+    )
+    handle = SimpleNamespace(family=family, config=None)
+    control = Control(handle, torch.zeros(1, 8, 8, 3))
+    asked = controlled(None, control, [back], (4, 8, 8), made_up.model())
+    assert torch.equal(seen["entry"].text, torch.ones(5, 6)) and torch.equal(seen["entry"].pooled, torch.ones(3))
+    assert torch.equal(asked.entries[0].text, torch.ones(5, 6)) and torch.equal(back.text, torch.zeros(4, 6))
+    without = replace(back, control_pooled=None)
+    controlled(None, control, [without], (4, 8, 8), made_up.model())
+    assert torch.equal(seen["entry"].pooled, torch.zeros(3))
+
+
+def test_a_text_of_another_width_for_controlnets_is_a_problem():
+    wide = made_up.entry(control_text=torch.zeros(5, 99))
+    with pytest.raises(gf.GraphFlowError, match="the text for control networks is 99 wide, made_up takes 6"):
+        check(made_up.model(), ((wide,),), "positive")
+
+
+def test_texts_for_parts_of_the_sampling_are_none_for_controlnets(monkeypatch):
+    monkeypatch.setattr(conditioning, "encode", lambda *_: [(torch.zeros(1, 5, 6), {})] * 2)
+    with pytest.raises(gf.GraphFlowError, match="make 2 texts"):
+        conditioning.clip_text_encode_controlnet(gf.Settings(), None, [], "a fox")
