@@ -2104,6 +2104,35 @@ def DualModelGuider(
     """
     ...
 
+class _EasyCache(Model):
+    model: Place
+    reuse_threshold: Place
+    start_percent: Place
+    end_percent: Place
+    verbose: Place
+    MODEL: Model
+def EasyCache(
+    *,
+    model: Model,
+    reuse_threshold: float | Float | Int = 0.2,
+    start_percent: float | Float | Int = 0.15,
+    end_percent: float | Float | Int = 0.95,
+    verbose: bool | Boolean = False,
+    id: str | None = None,
+    title: str | None = None,
+) -> _EasyCache:
+    """Leave out model calls whose answer would hardly change (EasyCache, arXiv 2507.02860). Faster, and less exact.
+
+    A step that is left out adds to its input the difference that the last computed step made. The authors take
+    thresholds of 0.025 to 0.1.
+
+    `reuse_threshold`: 0.0 to 3.0; how much the answer may have changed; 0 leaves out nothing
+    `start_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `end_percent`: 0.0 to 1.0; a share of the sampling: 0 is the beginning, 1 the end
+    `verbose`: each step is logged, as information of `graphflow.sampling`
+    """
+    ...
+
 class _EmptyAudio(Audio):
     duration: Place
     sample_rate: Place

@@ -49,7 +49,7 @@ CALLS_FIRST = 0.5
 """Of the time of a pass: other work goes first for so long after it. A run that begins encodes several texts."""
 LINGER, LINGER_IN_PASSES = 0.02, 0.05
 """Seconds, and in terms of passes, that a device waits for more such work from the run whose work it has just done."""
-MIX = "rows of a pass influence each other in this network, or code of others acts in it"
+MIX = "rows of a pass influence each other in this network, code of others acts in it, or calls of it are left out"
 
 
 @dataclass(eq=False, slots=True)

@@ -36,6 +36,8 @@ class Patch:
     """
 
     kind: ClassVar[Kind]
+    in_own_passes: ClassVar[bool] = False
+    """Rows under it share no passes with those of other samplers."""
 
     def identity(self) -> Any:
         """Plain Python that is equal for patches that do the same, on every machine."""

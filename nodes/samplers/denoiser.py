@@ -112,7 +112,7 @@ class Denoiser:
             self._questions.calls.is_compiled = FORM in tensors
         for key, tensor in tensors.items():
             if key.startswith(MEMORY):
-                number, name = key.removeprefix(MEMORY).split(".")
+                number, name = key.removeprefix(MEMORY).split(".", 1)
                 self.memory[int(number)] = {**self.memory.get(int(number), {}), name: tensor}
 
     def __call__(self, x: Tensor, sigma: Tensor, to: Tensor | None = None) -> Tensor:
@@ -152,11 +152,17 @@ class Denoiser:
         sides, patches = questions.sides(level), patches_of(questions.guider.model)
         asking = self._asking(seen, sigma, sides, leads_to)
         inside: Mapping[str, Mapping[str, Tensor]] = {}
-        x0 = next((found for patch in reversed(patches) if (found := patch.answers_of(asking)) is not None), None)
+        own = [replace(asking, memory=self.memory.get(number, {})) for number in range(len(patches))]
+        answered = (patch.answers_of(one) for patch, one in zip(reversed(patches), reversed(own), strict=True))
+        x0 = next((found for found in answered if found is not None), None)
         left = tuple(side for side in sides if x0 is None or side.name not in x0)
         if left:
             found, inside = questions.ask(self._seat, seen, sigma, level, leads_to, left)
             x0 = {**(x0 or {}), **found}
+        for number, (patch, one) in enumerate(zip(patches, own, strict=True)):
+            remembered = patch.answered(one, x0 or {})
+            if remembered is not None:
+                self.memory[number] = remembered
         step = Step(
             seen, sigma, questions.guider.cfg, x0 or {}, self._is_flow, inside, asking=asking, pair=questions.pair
         )

@@ -80,6 +80,8 @@ class Asking:
     """(sides, latent, noise level) -> the clean latent that each side answers, by its name."""
     pair: Pair | None = None
     """The shapes in x of a video and its sound, where it is both."""
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+    """The memory of the patch that is asked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +122,10 @@ class GuidancePatch(Patch):
 
     def answers_of(self, asking: Asking) -> Mapping[str, Tensor] | None:
         """The sides' answers, where the patch asks for them itself, in place of the sampler; else None."""
+        return None
+
+    def answered(self, asking: Asking, x0: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+        """The tensors that it remembers of the sides' answers, before any patch changes them; None: see `remember`."""
         return None
 
     def further(self, step: Step, sides: tuple[Side, ...]) -> tuple[tuple[Side, Tensor], ...]:

@@ -130,9 +130,10 @@ def _call(
         key, forward = (key, "opaque"), forward_of_rows(forward, opaque, level, levels)
     if comes_in_pairs(handle):
         key, forward = (key, "pairs"), forward_of_pairs(forward)
+    shares = family.shares and not opaque and not any(patch.in_own_passes for patch in handle.patches)
     if not patches:
         is_changed = by_rows or bool(opaque) or comes_in_pairs(handle)
-        return ForwardCall(key, module, forward, is_changed=is_changed, shares=family.shares and not opaque)
+        return ForwardCall(key, module, forward, is_changed=is_changed, shares=shares)
 
     @contextmanager
     def patched(module: torch.nn.Module) -> Iterator[Mapping[str, Tensor]]:
@@ -141,5 +142,5 @@ def _call(
             yield ChainMap(*(one for one in found if isinstance(one, dict)))
 
     identities = tuple(repr(patch.identity()) for patch in patches)
-    shares = family.shares and not opaque and all(patch.kind == "call" for patch in patches)
+    shares = shares and all(patch.kind == "call" for patch in patches)
     return ForwardCall((key, identities), module, forward, patched, is_changed=True, shares=shares)
