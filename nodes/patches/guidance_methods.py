@@ -74,7 +74,7 @@ class PositiveBias(GuidancePatch):
             return guided
         lead = step.cfg * step.x0[POSITIVE]
         roots = (_parts(step, _root(a)) for a in (step.cfg * step.x0[NEGATIVE], (lead + guided) / 2))
-        cosines = [torch.cosine_similarity(*both, dim=1).flatten() for both in zip(*roots, strict=True)]
+        cosines = [torch.cosine_similarity(a, b, dim=1).flatten() for a, b in zip(*roots, strict=True)]
         likeness = torch.cat(cosines).mean()
         share = 2.0 * (1.0 + likeness)
         return (share * guided + (4.0 - share) * lead) / 4.0
