@@ -86,8 +86,7 @@ def _root(a: Tensor) -> Tensor:
 
 def _parts(step: Step, a: Tensor) -> tuple[Tensor, ...]:
     """The video and its sound, where a latent is both."""
-    pair = step.asking.pair if step.asking is not None else None
-    return (a,) if pair is None else pair.parts(a)
+    return (a,) if step.pair is None else step.pair.parts(a)
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,8 @@ class FrequencyScaling(GuidancePatch):
         unwanted = step.x0[NEGATIVE]
         image, *sound = _parts(step, step.x0[POSITIVE] - unwanted)
         scaled = torch.fft.ifft2(torch.fft.fft2(image) * self._scales(*image.shape[-2:]).to(image.device)).real
-        if step.asking is not None and step.asking.pair is not None:
-            scaled = step.asking.pair.packed(scaled, *sound)
+        if step.pair is not None:
+            scaled = step.pair.packed(scaled, *sound)
         return {**step.x0, POSITIVE: unwanted + scaled}
 
     def _scales(self, height: int, width: int) -> Tensor:

@@ -163,9 +163,7 @@ class Denoiser:
             remembered = patch.answered(one, x0 or {})
             if remembered is not None:
                 self.memory[number] = remembered
-        step = Step(
-            seen, sigma, questions.guider.cfg, x0 or {}, self._is_flow, inside, asking=asking, pair=questions.pair
-        )
+        step = Step(seen, sigma, questions.guider.cfg, x0 or {}, self._is_flow, inside, asking=asking)
         for patch in patches:
             for side, latent in patch.further(step, sides):
                 more, _ = questions.ask(self._seat, latent, sigma, level, leads_to, (side,))

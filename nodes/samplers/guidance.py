@@ -26,8 +26,6 @@ from ..model.patch import Kind, Patch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..model.pair import Pair
-
 __all__ = [
     "CFG",
     "Asking",
@@ -103,8 +101,11 @@ class Step:
     """The memory of the patch that is asked (see `GuidancePatch.remember`)."""
     asking: Asking | None = None
     """In a run of a sampler."""
-    pair: Pair | None = None
-    """The shapes of a video and its sound, where x is both."""
+
+    @property
+    def pair(self) -> Pair | None:
+        """The shapes in x of a video and its sound, where it is both."""
+        return self.asking.pair if self.asking is not None else None
 
 
 class GuidancePatch(Patch):
