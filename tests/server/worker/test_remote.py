@@ -51,8 +51,10 @@ class Machine:
     def signal(self, number):
         """To the program and its worker process."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for pid in (self.process.pid, *map(int, children)):
-            os.kill(pid, number)
+        os.kill(self.process.pid, number)
+        for child in children:
+            with suppress(ProcessLookupError):  # it ends by itself when its program is gone
+                os.kill(int(child), number)
 
     async def end(self):
         if self.process is not None and self.process.returncode is None:
