@@ -13,6 +13,7 @@ from torch import Tensor
 from graphflow import GraphFlowError, Problem
 
 from ..model.row import Row
+from .attention import attention_of_passes
 
 __all__ = ["Answers", "ForwardCall", "forward"]
 
@@ -61,7 +62,8 @@ def _forward_once(call: ForwardCall, rows: Sequence[Row], device: torch.device) 
     first = rows[0]
     stacked = {name: torch.stack([row.stacked[name] for row in rows]).to(device) for name in first.stacked}
     ragged = {name: [row.ragged[name].to(device) for row in rows] for name in first.ragged}
-    with call.around(call.module) as inside:
+    form = nullcontext() if call.is_compiled else attention_of_passes(rows)
+    with call.around(call.module) as inside, form:
         answers = call.forward(call.module, stacked, first.common, ragged)
         return {**answers, **inside} if isinstance(inside, Mapping) else dict(answers)
 
