@@ -72,7 +72,8 @@ def attention(
     for row in range(query.shape[0]):
         for head in range(query.shape[1]):
             keys, values = key[row, head] * scale, value[row, head].t().contiguous()
-            for asked, target in zip(query[row, head].split(QUERIES), found[row, head].split(QUERIES), strict=True):
+            parts = (torch.split(one[row, head], QUERIES) for one in (query, found))
+            for asked, target in zip(*parts, strict=True):
                 target.copy_(product(torch.softmax(product(asked, keys), -1), values))
     return found
 
