@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..model.row import Row
-from .products import are_by_onednn, product
+from .products import are_by_onednn, are_eager, product
 
 __all__ = ["attention", "attention_of_passes"]
 
@@ -80,10 +80,7 @@ def attention(
 
 def _is_served(query: Tensor, key: Tensor, value: Tensor) -> bool:
     return (
-        query.dtype == key.dtype == value.dtype == torch.float32
-        and query.device.type == "cpu"
-        and query.shape[:2] == key.shape[:2] == value.shape[:2]
+        query.shape[:2] == key.shape[:2] == value.shape[:2]
         and query.shape[2] * key.shape[2] >= LEAST_WEIGHTS
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
+        and are_eager(query, key, value)
     )

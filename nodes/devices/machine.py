@@ -1,11 +1,12 @@
-"""The main memory of this machine, or of the container that this process lives in."""
+"""The main memory of this machine, or of the container that this process lives in, and its processor."""
 
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
-__all__ = ["memory_of_machine", "weights_budget"]
+__all__ = ["memory_of_machine", "processor_line", "weights_budget"]
 
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 UNKNOWN = 1 << 60
@@ -37,3 +38,11 @@ def weights_budget(memory: int) -> int:
     """
     share = int(memory * SHARE_FOR_WEIGHTS) if memory < UNKNOWN else 0
     return min(memory, max(USUAL_BUDGET, share))
+
+
+def processor_line(name: str) -> str:
+    """`flags : fpu vme ...` and the like, as Linux states them of the first core; what else is known of the processor
+    where it has no line of this name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else [platform.processor()]
+    return next((line for line in lines if line.startswith(name)), lines[0] if lines else "")

@@ -13,17 +13,17 @@ kernel by other ways (see `frozen` and `winograd`).
 from __future__ import annotations
 
 import os
-import platform
 from functools import cache
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["adapt", "are_by_onednn", "product"]
+from .machine import processor_line
+
+__all__ = ["adapt", "are_by_onednn", "are_eager", "product"]
 
 VARIABLE = "GRAPHFLOW_ONEDNN"
 """`0`: torch's own way."""
@@ -50,21 +50,20 @@ def are_by_onednn() -> bool:
     """Whether this processor is one of those."""
     if os.environ.get(VARIABLE) == "0" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and "AuthenticAMD" in _processor()
+    is_wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return is_wide and "AuthenticAMD" in processor_line("vendor_id")
+
+
+def are_eager(*tensors: Tensor) -> bool:
+    """Whether float32 values of a CPU are computed with now, for an answer alone: not to learn, and not to compile."""
+    is_right = all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in tensors)
+    return is_right and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b by oneDNN: [..., C], [O, C] and [O] -> [..., O], float32. The weight may have any strides."""
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return found
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-            return next((line for line in file if line.startswith("vendor_id")), "")
-    except OSError:
-        return platform.processor()
 
 
 def _form_of(layer: nn.Module) -> type | None:
@@ -142,11 +141,4 @@ class _Convolution:
 
 
 def _is_served(x: Tensor, weight: Tensor, channels: int = -1) -> bool:
-    return (
-        x.dtype == weight.dtype == torch.float32
-        and x.device.type == weight.device.type == "cpu"
-        and x.shape[channels] == weight.shape[1]
-        and weight.is_contiguous()
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-    )
+    return x.shape[channels] == weight.shape[1] and weight.is_contiguous() and are_eager(x, weight)

@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from graphflow import Settings
 from graphflow.spi import COMPILED, Bound, compiled_folder
@@ -22,6 +21,7 @@ from graphflow.spi import COMPILED, Bound, compiled_folder
 from .compiler import mode_of
 from .device import numerics_of
 from .environment import numerics
+from .machine import processor_line
 
 __all__ = ["code_folder", "is_noted", "note", "processor", "settle"]
 
@@ -95,6 +95,4 @@ def _size(node_id: str, order: Mapping[str, Bound], recipe: Callable[[str], byte
 @cache
 def processor() -> str:
     """What the processor can do: code that is made for one need not run on another."""
-    info = Path("/proc/cpuinfo")
-    lines: list[Any] = info.read_text().splitlines() if info.exists() else [platform.processor()]
-    return next((line for line in lines if line.startswith("flags")), lines[0] if lines else "")
+    return processor_line("flags")

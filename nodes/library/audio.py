@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -29,11 +28,10 @@ from graphflow import (
 from graphflow.spi import sound_kind
 
 from ..devices.environment import hearing, output_files, temp_files
-from ..files.prefixes import check_prefix
 from ..files.user_files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
 from ..limits import check_sound
 from .video import ENDINGS as VIDEO_ENDINGS
-from .video import Audio
+from .video import Audio, needs_av, saves_by_av
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -55,19 +53,7 @@ class SavedAudio(NamedTuple):
 # -- checks before the run -------------------------------------------------------------------------------------------
 
 
-def _needs_package(
-    settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
-) -> Iterator[tuple[str | None, str]]:
-    if find_spec("av") is None:
-        install = "pip install 'graphflow-engine[video]'"
-        yield None, f"sounds are read and written by the package av, which is not installed: {install}"
-
-
-def _saves(
-    settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
-) -> Iterator[tuple[str | None, str]]:
-    yield from _needs_package(settings, literals, types)
-    yield from check_prefix(settings, literals, types)
+_needs_package, _saves = needs_av("sounds"), saves_by_av("sounds")
 
 
 def _loads(

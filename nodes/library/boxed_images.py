@@ -148,7 +148,7 @@ def _not_boxes(given: Any, input: str = "bboxes") -> GraphFlowError:
 
 
 def _one_region(given: Any) -> Box:
-    """The one box of a region; Raises a Problem where there is none, or more, or where it has no pixels."""
+    """The one box of a region. Raises a Problem where there is none, or more, or where it has no pixels."""
     while isinstance(given, list | tuple) and len(given) == 1:
         given = given[0]
     if isinstance(given, list | tuple):

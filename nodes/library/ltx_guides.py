@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from graphflow import Conditioning, Context, GraphFlowError, Help, Image, Latent, Problem, Range, Settings, Wire, node
 
@@ -14,9 +14,6 @@ from ..limits import check_latent
 from ..model.wires import ModelWire, VaeWire
 from .conditioning import Sides
 from .ltx import VIDEO_MODELS, Strength, check_vae, encoded, mask_of, video_of
-
-if TYPE_CHECKING:
-    pass
 
 ICLoRAParameters = Annotated[Any, Wire("IC_LORA_PARAMETERS")]
 FACTOR = "reference_downscale_factor"

@@ -6,7 +6,7 @@ VIDEO is a mapping or a file (see files/video_files.py); AUDIO is a mapping with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -32,7 +32,6 @@ from ..files.prefixes import check_prefix
 from ..files.user_files import files_below, files_written, input_digest, input_path, other_folders, save_numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import BinaryIO
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -50,20 +49,36 @@ _BitDepth = Annotated[
 _Crf = Annotated[float, Range(0.0, 63.0, 1.0), Help("the quality: smaller numbers are better and larger files")]
 
 
-def needs_package(
-    settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
-) -> Iterator[tuple[str | None, str]]:
-    """For the `check` of nodes that read or write videos."""
-    if find_spec("av") is None:
-        install = "pip install 'graphflow-engine[video]'"
-        yield None, f"videos are read and written by the package av, which is not installed: {install}"
+_Check = Callable[[Settings, Mapping[str, Any], Mapping[str, str]], Iterator[tuple[str | None, str]]]
 
 
-def _saves(
-    settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
-) -> Iterator[tuple[str | None, str]]:
-    yield from needs_package(settings, literals, types)
-    yield from check_prefix(settings, literals, types)
+def needs_av(things: str) -> _Check:
+    """The `check` of nodes that read or write files of such things by PyAV."""
+
+    def check(
+        settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
+    ) -> Iterator[tuple[str | None, str]]:
+        if find_spec("av") is None:
+            install = "pip install 'graphflow-engine[video]'"
+            yield None, f"{things} are read and written by the package av, which is not installed: {install}"
+
+    return check
+
+
+def saves_by_av(things: str) -> _Check:
+    """The same of nodes that write such files into the output folder."""
+    needs = needs_av(things)
+
+    def check(
+        settings: Settings, literals: Mapping[str, Any], types: Mapping[str, str]
+    ) -> Iterator[tuple[str | None, str]]:
+        yield from needs(settings, literals, types)
+        yield from check_prefix(settings, literals, types)
+
+    return check
+
+
+needs_package, _saves = needs_av("videos"), saves_by_av("videos")
 
 
 def _names(settings: Settings) -> list[str]:

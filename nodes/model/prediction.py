@@ -32,6 +32,7 @@ __all__ = [
     "ImageToImage",
     "Prediction",
     "V",
+    "is_within",
     "noise_scale_of",
 ]
 
@@ -84,6 +85,12 @@ class Prediction(Protocol):
 
     def target(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         """The target that the network is trained to answer."""
+
+
+def is_within(prediction: Prediction, window: tuple[float, float], level: float) -> bool:
+    """Whether a noise level lies in a window, stated in shares of the sampling; both of its ends do."""
+    start, end = (prediction.at(share) for share in window)
+    return end <= level <= start
 
 
 @dataclass(frozen=True)

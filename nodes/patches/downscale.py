@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..model.handles import Model
 from ..model.patch import CallPatch
+from ..model.prediction import is_within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +42,7 @@ class Downscale(CallPatch):
         return ["downscale", self.block, self.factor, list(self.window), self.after_skip, self.down, self.up]
 
     def acts_at(self, model: Model, level: float) -> bool:
-        start, end = (model.prediction.at(share) for share in self.window)
-        return end <= level <= start
+        return is_within(model.prediction, self.window, level)
 
     @contextmanager
     def around(self, module: Module) -> Iterator[None]:

@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from ..model.handles import Model
 from ..model.patch import CallPatch
+from ..model.prediction import is_within
 from ..samplers.guidance import NEGATIVE, GuidancePatch, Side
 from .attention import processors_of
 from .guidance import Acts
@@ -47,8 +48,7 @@ class ImageAttention(CallPatch):
         return ["image_attention", list(self.key), list(self.window)]
 
     def acts_at(self, model: Model, level: float) -> bool:
-        start, end = (model.prediction.at(share) for share in self.window)
-        return end <= level <= start
+        return is_within(model.prediction, self.window, level)
 
     @contextmanager
     def around(self, module: Module) -> Iterator[None]:

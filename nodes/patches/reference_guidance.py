@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..model.handles import Model
+from ..model.prediction import is_within
 from ..samplers.guidance import POSITIVE, GuidancePatch, Side, Step
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class ReferenceGuidance(GuidancePatch):
 
     def sides(self, sides: tuple[Side, ...], sigma: float) -> tuple[Side, ...]:
         positive = next((side for side in sides if side.name == POSITIVE), None)
-        if positive is None or self.scale == 0.0 or not self._acts_at(positive.model, sigma):
+        if positive is None or self.scale == 0.0 or not is_within(positive.model.prediction, self.window, sigma):
             return sides
         if not any(self.option in entry.extra for batch in positive.batches for entry in batch):
             return sides
@@ -55,10 +55,6 @@ class ReferenceGuidance(GuidancePatch):
         difference = step.x0[POSITIVE] - step.x0[_SIDE]
         difference[..., :video] = 0.0
         return guided + self.scale * difference
-
-    def _acts_at(self, model: Model, level: float) -> bool:
-        start, end = (model.prediction.at(share) for share in self.window)
-        return end <= level <= start
 
     def _without(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in extra.items() if name != self.option}

@@ -21,6 +21,7 @@ from graphflow import GraphFlowError, Problem
 
 from ..model.handles import Model
 from ..model.patch import CallPatch
+from ..model.prediction import is_within
 from ..samplers.guidance import NEGATIVE, POSITIVE, GuidancePatch, Side, Step
 from .guidance import Acts
 
@@ -85,7 +86,7 @@ class SkipLayers(GuidancePatch):
 
     def sides(self, sides: tuple[Side, ...], sigma: float) -> tuple[Side, ...]:
         positive = next(side for side in sides if side.name == POSITIVE)
-        if not self.names or self.scale == 0.0 or not _acts_at(positive.model, self.window, sigma):
+        if not self.names or self.scale == 0.0 or not is_within(positive.model.prediction, self.window, sigma):
             return sides
         return (*sides, replace(positive, name="skipped", model=positive.model.with_patch(SkipBlocks(self.names))))
 
@@ -111,17 +112,12 @@ class SkipLayersOfNegative(GuidancePatch):
         return ["skip_layers_of_negative", list(self.names), list(self.window)]
 
     def sides(self, sides: tuple[Side, ...], sigma: float) -> tuple[Side, ...]:
-        if not self.names or not _acts_at(sides[-1].model, self.window, sigma):
+        if not self.names or not is_within(sides[-1].model.prediction, self.window, sigma):
             return sides
         patch = SkipBlocks(self.names)
         return tuple(
             replace(side, model=side.model.with_patch(patch)) if side.name == NEGATIVE else side for side in sides
         )
-
-
-def _acts_at(model: Model, window: tuple[float, float], sigma: float) -> bool:
-    start, end = (model.prediction.at(share) for share in window)
-    return end <= sigma <= start
 
 
 def blocks_of(model: Model, double: str, single: str = "", inputs: Sequence[str] = ("double_layers", "")) -> Any:

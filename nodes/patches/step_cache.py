@@ -23,6 +23,7 @@ import torch
 from graphflow import GraphFlowError, Problem
 
 from ..model.handles import Model
+from ..model.prediction import is_within
 from ..samplers.guidance import POSITIVE, Asking, GuidancePatch, Side, Step, patches_of
 from .guidance import Acts
 
@@ -93,10 +94,10 @@ class StepCache(GuidancePatch):
 
     def _change(self, asking: Asking) -> float | None:
         """E of a step that is left out; None: it is to be computed."""
-        memory, level = asking.memory, float(asking.sigma)
-        start, end = (asking.model.prediction.at(share) for share in self.window)
-        names = {f"{DIFFERENCE}{side.name}" for side in asking.sides}
-        if "rate" not in memory or not names <= memory.keys() or not end <= level <= start:
+        memory, names = asking.memory, {f"{DIFFERENCE}{side.name}" for side in asking.sides}
+        if "rate" not in memory or not names <= memory.keys():
+            return None
+        if not is_within(asking.model.prediction, self.window, float(asking.sigma)):
             return None
         given, before = _given(asking), memory["given"]
         length = _mean(memory["out"])

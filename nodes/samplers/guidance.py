@@ -22,6 +22,7 @@ from ..model.entry import Control
 from ..model.handles import Model
 from ..model.pair import Pair
 from ..model.patch import Kind, Patch
+from ..model.prediction import is_within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -182,8 +183,7 @@ class WeightWindow(Patch):
         return ["weight_window", self.cfg, list(self.window)]
 
     def acts_at(self, model: Model, level: float) -> bool:
-        start, end = (model.prediction.at(share) for share in self.window)
-        return end <= level <= start
+        return is_within(model.prediction, self.window, level)
 
 
 class Guider(Protocol):

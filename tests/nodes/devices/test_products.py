@@ -154,7 +154,7 @@ def test_wrong_shapes_have_torchs_own_errors(wide):
 def test_on_processors_where_nobody_has_measured_it_networks_stay_as_they_are(monkeypatch, facts):
     capability, processor = facts
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(products, "_processor", lambda: processor)
+    monkeypatch.setattr(products, "processor_line", lambda name: processor)
     monkeypatch.setattr(products, "are_by_onednn", products.are_by_onednn.__wrapped__)
     network = nn.Sequential(nn.Linear(640, 640), nn.Conv2d(128, 128, 1))
     products.adapt(network)
@@ -163,7 +163,7 @@ def test_on_processors_where_nobody_has_measured_it_networks_stay_as_they_are(mo
 
 def test_an_environment_variable_leaves_torchs_own_way(monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    monkeypatch.setattr(products, "_processor", lambda: "vendor_id : AuthenticAMD")
+    monkeypatch.setattr(products, "processor_line", lambda name: "vendor_id : AuthenticAMD")
     asked = products.are_by_onednn.__wrapped__
     assert asked()
     monkeypatch.setenv(products.VARIABLE, "0")

@@ -11,6 +11,7 @@ import torch
 from graphflow_nodes.files.sound_files import FORMATS, read_sound, write_sound
 from graphflow_nodes.files.video_files import Encoding, write_video
 from graphflow_nodes.library import audio as nodes_of_sounds
+from graphflow_nodes.library import video as nodes_of_videos
 
 import graphflow as gf
 
@@ -292,7 +293,7 @@ def test_a_part_that_begins_behind_the_end_is_a_problem(settings):
 def test_without_the_package_the_extra_is_named_before_the_run(settings, monkeypatch, nodes):
     put(settings.input_dir / "x.flac", tone(0.1))
     is_there = importlib.util.find_spec
-    monkeypatch.setattr(nodes_of_sounds, "find_spec", lambda name: None if name == "av" else is_there(name))
+    monkeypatch.setattr(nodes_of_videos, "find_spec", lambda name: None if name == "av" else is_there(name))
     (found,) = found_before(settings, nodes)
     assert "graphflow-engine[video]" in found.message and "sounds" in found.message
 
